@@ -1,0 +1,3 @@
+//! A run: its directory, its random streams, its checkpoints.
+
+pub mod rng;
