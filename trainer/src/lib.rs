@@ -4,4 +4,5 @@
 
 pub mod envs;
 pub mod error;
+pub mod nn;
 pub mod run;
