@@ -2,7 +2,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod config;
 pub mod envs;
 pub mod error;
+pub mod learners;
 pub mod nn;
+pub mod replay;
+pub mod reward;
 pub mod run;

@@ -1,8 +1,8 @@
 //! The perceptron operations on the CPU: one call per network, rows in blocks that stay in the cache through all layers.
 #![allow(unsafe_code)]
 
-use super::kernels::{self, Moments, Output, View};
 pub use super::kernels::vector_kind;
+use super::kernels::{self, Moments, Output, View};
 use super::mlp::{Layer, MlpSpec};
 use super::ops::{AdamResult, AdamStep, MlpBackend, Need};
 use burn::backend::Flex;

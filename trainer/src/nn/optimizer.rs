@@ -4,33 +4,24 @@ use super::init::{Init, parameters};
 use super::mlp::{self, MlpSpec, primitive, tensor};
 use super::ops::{AdamStep, MlpBackend};
 use super::{Inner, Train};
+use crate::config::Optimizer;
 use crate::error::{Error, Result};
 use crate::run::rng::Stream;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// Which update rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    /// Adam as PyTorch has it.
-    Adam,
-    /// Optimistic Adam as georgepar/optimistic-adam has it (spec/algorithms 1.4).
-    OptimisticAdam,
-}
-
 /// Constants of an optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerConfig {
     /// Update rule.
-    pub rule: Rule,
+    pub rule: Optimizer,
     /// L2 penalty added to the gradient.
     pub weight_decay: f64,
 }
 
 impl OptimizerConfig {
     /// `rule` without weight decay.
-    pub fn new(rule: Rule) -> Self {
+    pub fn new(rule: Optimizer) -> Self {
         Self { rule, weight_decay: 0.0 }
     }
 }
@@ -119,7 +110,7 @@ impl<B: MlpBackend> Parameters<B> {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: self.config.weight_decay,
-            optimistic: self.config.rule == Rule::OptimisticAdam,
+            optimistic: self.config.rule == Optimizer::OptimisticAdam,
             polyak_rate,
         };
         let moves = self.target.is_some() && polyak_rate > 0.0;
@@ -226,7 +217,7 @@ impl<B: Train> Network<B> {
         Tensor::from_inner(self.parameters.get()).require_grad()
     }
 
-    /// One optimiser step down the gradient of `loss` with respect to `variable`. 
+    /// One optimiser step down the gradient of `loss` with respect to `variable`.
     pub fn descend(&mut self, loss: Tensor<B, 1>, variable: Tensor<B, 1>, learning_rate: f64, polyak_rate: f64) {
         let mut gradients = loss.backward();
         let gradient = variable.grad_remove(&mut gradients);

@@ -3,8 +3,9 @@
 use super::init::{Init, parameters};
 use super::mlp::{self, MlpSpec};
 use super::ops::{AdamStep, MlpBackend, Need};
-use super::optimizer::{OptimizerConfig, Parameters, Rule, values};
+use super::optimizer::{OptimizerConfig, Parameters, values};
 use super::{Cpu, reference};
+use crate::config::Optimizer;
 use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
@@ -105,12 +106,11 @@ fn the_input_gradient_is_that_of_autodiff() {
 fn the_optimisers_follow_the_recorded_traces() {
     let gradients = [1.0_f32, 1.0, -0.5, 2.0];
     let traces = [
-        (Rule::OptimisticAdam, [-0.001_999_999_4, -0.003_255_862_3, -0.003_428_706_6, -0.004_396_304_4]),
-        (Rule::Adam, [-0.001, -0.002, -0.002_515_653, -0.003_233_997]),
+        (Optimizer::OptimisticAdam, [-0.001_999_999_4, -0.003_255_862_3, -0.003_428_706_6, -0.004_396_304_4]),
+        (Optimizer::Adam, [-0.001, -0.002, -0.002_515_653, -0.003_233_997]),
     ];
     for (rule, trace) in traces {
-        let mut parameters =
-            Parameters::<Flex>::new(vec![0.0], true, OptimizerConfig::new(rule), &Default::default());
+        let mut parameters = Parameters::<Flex>::new(vec![0.0], true, OptimizerConfig::new(rule), &Default::default());
         for (gradient, expected) in gradients.into_iter().zip(trace) {
             parameters.step(Tensor::from_data([gradient], &Default::default()), 1e-3, 0.5);
             let theta = values(parameters.get())[0];
