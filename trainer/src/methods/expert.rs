@@ -15,7 +15,6 @@ use std::io::Write;
 const PIECE: u64 = 64;
 
 /// SAC on the true reward.
-#[derive(Debug)]
 pub struct Expert<B: Train> {
     config: RunConfig,
     learner: OffPolicy<B>,

@@ -43,7 +43,6 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 
 /// HyPE, and with an empty schedule MM.
-#[derive(Debug)]
 pub struct Hype<B: Train> {
     config: RunConfig,
     reward: RewardConfig,
@@ -114,7 +113,7 @@ impl<B: Train> Hype<B> {
                 ending = world.step(&action, Purpose::Discriminator)?.ending;
             }
         }
-        self.rollouts.counts.add(world.counts());
+        self.rollouts.counts += world.counts();
         Ok(pairs)
     }
 
@@ -152,7 +151,7 @@ impl<B: Train> Method for Hype<B> {
 
     fn counts(&self) -> StepCounts {
         let mut counts = self.learner.world().counts();
-        counts.add(self.rollouts.counts);
+        counts += self.rollouts.counts;
         counts
     }
 

@@ -5,11 +5,12 @@ pub mod expert;
 pub mod hype;
 mod off_policy;
 
+use crate::config::Reduction;
 use crate::envs::StepCounts;
 use crate::error::{Error, Result};
 use crate::learners::sac::SacMetrics;
 use crate::nn::mlp::MlpSpec;
-use crate::reward::discriminator::{DiscriminatorMetrics, Reduction};
+use crate::reward::discriminator::DiscriminatorMetrics;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 

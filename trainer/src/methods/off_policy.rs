@@ -11,7 +11,6 @@ use crate::run::rng::{Stream, Streams};
 use serde::{Deserialize, Serialize};
 
 /// A soft actor-critic with its environment and its replay buffer.
-#[derive(Debug)]
 pub struct OffPolicy<B: Train> {
     config: RunConfig,
     /// The learner.
