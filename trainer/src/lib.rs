@@ -3,9 +3,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod config;
+pub mod demos;
 pub mod envs;
 pub mod error;
+pub mod eval;
 pub mod learners;
+pub mod methods;
 pub mod nn;
 pub mod replay;
 pub mod reward;

@@ -3,11 +3,19 @@
 //! Precedence: preset < `--config` file < `--set` < explicit flags.
 
 mod parts;
+mod presets;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 pub use parts::{
     EnvConfig, EvalConfig, HybridConfig, Optimizer, RateSchedule, Reduction, ResetConfig, RewardConfig, SacConfig,
     Stage,
 };
+
+pub use presets::{METHODS, PROFILES};
+pub use resolve::{Overrides, check_method, parse_seeds, resolve};
 
 use serde::{Deserialize, Serialize};
 

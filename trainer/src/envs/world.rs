@@ -42,6 +42,16 @@ pub struct StepCounts {
     pub evaluation: u64,
 }
 
+impl std::ops::AddAssign for StepCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.exploration += other.exploration;
+        self.policy += other.policy;
+        self.discriminator += other.discriminator;
+        self.replayed_reset += other.replayed_reset;
+        self.evaluation += other.evaluation;
+    }
+}
+
 impl StepCounts {
     /// Steps as the paper counts them: exploration and policy.
     pub fn env_steps(&self) -> u64 {
