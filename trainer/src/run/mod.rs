@@ -1,3 +1,4 @@
 //! A run: its directory, its random streams, its checkpoints.
 
+pub mod files;
 pub mod rng;
