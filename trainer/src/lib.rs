@@ -10,6 +10,7 @@ pub mod eval;
 pub mod learners;
 pub mod methods;
 pub mod nn;
+pub mod observe;
 pub mod replay;
 pub mod reward;
 pub mod run;

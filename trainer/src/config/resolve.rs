@@ -62,17 +62,16 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
         flags.insert("demos_limit".into(), integer(limit as u64));
     }
     overlay(&mut resolved, flags);
-    let config: RunConfig = resolved
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::config(format!("a setting of {method} on {task} does not fit: {}", e.message())))?;
+    let config: RunConfig = resolved.try_into().map_err(|e: toml::de::Error| {
+        Error::config(format!("a setting of {method} on {task} does not fit: {}", e.message()))
+    })?;
     validate::validate(&config)?;
     Ok(config)
 }
 
 fn read(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::config(format!("cannot read the configuration file {}", path.display())).source(e)
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::config(format!("cannot read the configuration file {}", path.display())).source(e))?;
     text.parse().map_err(|e: toml::de::Error| {
         Error::config(format!("the configuration file {} is not valid TOML", path.display())).source(e)
     })
@@ -102,7 +101,9 @@ fn parse_setting(setting: &str) -> Result<Table> {
 fn known_keys(preset: &Table) -> Vec<String> {
     let mut keys = Vec::new();
     walk(preset, "", &mut keys);
-    keys.extend(OPTIONAL.iter().filter(|key| !key.starts_with("reward.") || preset.contains_key("reward")).map(|k| (*k).into()));
+    keys.extend(
+        OPTIONAL.iter().filter(|key| !key.starts_with("reward.") || preset.contains_key("reward")).map(|k| (*k).into()),
+    );
     keys
 }
 
@@ -136,7 +137,8 @@ fn check_keys(layer: &Table, known: &[String], place: &str) -> Result<()> {
 
 /// Seeds as the command line writes them: `3` is the one seed 3, `0..5` five of them (half-open), `0,4` a list.
 pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
-    let wrong = || Error::config(format!("--seeds {text}")).expected("a seed (3), a half-open range (0..5) or a list (0,4)");
+    let wrong =
+        || Error::config(format!("--seeds {text}")).expected("a seed (3), a half-open range (0..5) or a list (0,4)");
     let number = |part: &str| part.trim().parse::<u64>().map_err(|_| wrong());
     let seeds: Vec<u64> = match text.split_once("..") {
         Some((from, to)) => (number(from)?..number(to)?).collect(),

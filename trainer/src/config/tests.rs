@@ -10,8 +10,7 @@ fn every_preset_resolves_and_survives_its_own_file() {
     for method in METHODS.into_iter().chain(["expert"]) {
         for task in ["hopper", "walker2d", "half-cheetah", "ant", "humanoid", "pendulum", "hopper-v4"] {
             for profile in PROFILES {
-                let overrides =
-                    Overrides { preset: Some(profile.into()), seeds: vec![1, 2], ..Overrides::default() };
+                let overrides = Overrides { preset: Some(profile.into()), seeds: vec![1, 2], ..Overrides::default() };
                 let config = resolve(method, task, &overrides).unwrap();
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
@@ -24,7 +23,8 @@ fn every_preset_resolves_and_survives_its_own_file() {
 #[test]
 fn profiles_differ_where_the_sources_do() {
     let profile = |name: &str| {
-        resolve("hype", "hopper", &Overrides { preset: Some(name.into()), seeds: vec![0], ..Overrides::default() }).unwrap()
+        resolve("hype", "hopper", &Overrides { preset: Some(name.into()), seeds: vec![0], ..Overrides::default() })
+            .unwrap()
     };
     let (fixed, code, paper) = (profile("fixed"), profile("code"), profile("paper"));
     assert_eq!(fixed.hybrid.schedule, [Stage(0.2, 0.1, 200_000), Stage(0.1, 0.01, 1_000_000)]);

@@ -1,7 +1,7 @@
 //! Forward reinforcement learning: soft actor-critic on the task's own reward. It makes experts, and proves the learner.
 
 use super::off_policy::{OffPolicy, OffPolicyRecord};
-use super::{Method, Networks, Report, read_record, write_record};
+use super::{Method, Networks, Report};
 use crate::config::RunConfig;
 use crate::envs::{StepCounts, WorldConfig};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::nn::Train;
 use crate::replay::ReplayBuffer;
 use crate::reward::Reward;
 use crate::run::rng::Streams;
-use std::io::Write;
+use serde::Serialize;
 
 /// Environment steps per [`Method::advance`], at least.
 const PIECE: u64 = 64;
@@ -31,6 +31,8 @@ impl<B: Train> Expert<B> {
 }
 
 impl<B: Train> Method for Expert<B> {
+    type Record = OffPolicyRecord<ReplayBuffer>;
+
     fn advance(&mut self) -> Result<Report> {
         let mut sac = None;
         for _ in 0..PIECE.div_ceil(self.config.sac.train_every) {
@@ -53,12 +55,11 @@ impl<B: Train> Method for Expert<B> {
         Networks { actor: self.learner.sac.actor(), discriminator: None }
     }
 
-    fn save(&self, out: &mut dyn Write) -> Result<()> {
-        write_record(&self.learner.record(), out)
+    fn record(&self) -> impl Serialize + '_ {
+        self.learner.record()
     }
 
-    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let record: OffPolicyRecord<ReplayBuffer> = read_record(bytes)?;
+    fn restore(&mut self, record: Self::Record) -> Result<()> {
         self.learner.restore(record)
     }
 }

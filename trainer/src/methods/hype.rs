@@ -29,7 +29,7 @@
 
 use super::demonstrated::Demonstrated;
 use super::off_policy::{OffPolicy, OffPolicyRecord};
-use super::{DiscriminatorNetwork, Method, Networks, Report, read_record, write_record};
+use super::{DiscriminatorNetwork, Method, Networks, Report};
 use crate::config::{RewardConfig, RunConfig};
 use crate::envs::{Ending, Purpose, StepCounts, World, WorldConfig};
 use crate::error::Result;
@@ -40,7 +40,6 @@ use crate::reward::Reward;
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs};
 use crate::run::rng::Streams;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 
 /// HyPE, and with an empty schedule MM.
 pub struct Hype<B: Train> {
@@ -60,8 +59,9 @@ struct Rollouts {
     counts: StepCounts,
 }
 
+/// Everything of [`Hype`], for a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record<R> {
+pub struct HypeRecord<R> {
     learner: OffPolicyRecord<R>,
     discriminator: DiscriminatorRecord,
     rollouts: Rollouts,
@@ -131,6 +131,8 @@ impl<B: Train> Hype<B> {
 }
 
 impl<B: Train> Method for Hype<B> {
+    type Record = HypeRecord<ReplayBuffer>;
+
     fn advance(&mut self) -> Result<Report> {
         let sac = self.improve_policy()?;
         let discriminator = if self.reward_is_due() {
@@ -166,17 +168,15 @@ impl<B: Train> Method for Hype<B> {
         Networks { actor: self.learner.sac.actor(), discriminator }
     }
 
-    fn save(&self, out: &mut dyn Write) -> Result<()> {
-        let record = Record {
+    fn record(&self) -> impl Serialize + '_ {
+        HypeRecord {
             learner: self.learner.record(),
             discriminator: self.discriminator.record(),
             rollouts: self.rollouts.clone(),
-        };
-        write_record(&record, out)
+        }
     }
 
-    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let record: Record<ReplayBuffer> = read_record(bytes)?;
+    fn restore(&mut self, record: Self::Record) -> Result<()> {
         self.learner.restore(record.learner)?;
         self.discriminator.restore(record.discriminator)?;
         self.rollouts = record.rollouts;

@@ -7,15 +7,18 @@ mod off_policy;
 
 use crate::config::Reduction;
 use crate::envs::StepCounts;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::learners::sac::SacMetrics;
 use crate::nn::mlp::MlpSpec;
 use crate::reward::discriminator::DiscriminatorMetrics;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 
 /// A method as the driver sees it: learning in bounded pieces, saved and restored between them.
 pub trait Method {
+    /// What a checkpoint keeps, read back.
+    type Record: DeserializeOwned;
+
     /// Learns on: some environment steps and what follows from them.
     fn advance(&mut self) -> Result<Report>;
     /// Real environment steps so far, by purpose.
@@ -24,10 +27,10 @@ pub trait Method {
     fn act(&self, observation: &[f32]) -> Vec<f32>;
     /// The networks, for export and evaluation elsewhere.
     fn networks(&self) -> Networks;
-    /// Writes everything that the rest of the run depends on.
-    fn save(&self, out: &mut dyn Write) -> Result<()>;
-    /// Takes over what [`Method::save`] wrote.
-    fn restore(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Everything that the rest of the run depends on.
+    fn record(&self) -> impl Serialize + '_;
+    /// Takes over what [`Method::record`] gave.
+    fn restore(&mut self, record: Self::Record) -> Result<()>;
 }
 
 /// What one call of [`Method::advance`] did.
@@ -65,18 +68,4 @@ pub struct DiscriminatorNetwork {
     pub clip: Option<f64>,
     /// How members become one.
     pub reduction: Reduction,
-}
-
-fn write_record<T: Serialize>(record: &T, out: &mut dyn Write) -> Result<()> {
-    postcard::to_io(record, out)
-        .map(drop)
-        .map_err(|e| Error::system("cannot write the checkpoint").hint("free some space, then repeat").source(e))
-}
-
-fn read_record<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes).map_err(|e| {
-        Error::data("the checkpoint's content does not fit this version of the program")
-            .hint("resume with the version that wrote it (provenance.json names it)")
-            .source(e)
-    })
 }

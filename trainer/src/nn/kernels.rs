@@ -187,6 +187,15 @@ pub(super) struct Moments<'a> {
     pub(super) second: &'a mut [f32],
 }
 
+/// Gradients and moments below this count as zero. Their effect on a parameter is beyond f32 (epsilon is 1e-8), while
+/// what dead units leave behind would decay into denormal numbers, on which some processors are ten times slower.
+const NEGLIGIBLE: f32 = 1e-15;
+
+#[inline(always)]
+fn flush(value: f32, least: f32) -> f32 {
+    if value.abs() < least { 0.0 } else { value }
+}
+
 simd! {
     /// Adam or Optimistic Adam in one pass; see [`AdamStep`].
     fn adam(step: &AdamStep, moments: Moments<'_>, gradient: &[f32]) {
@@ -199,13 +208,13 @@ simd! {
         let len = params.len();
         let (first, second, gradient) = (&mut first[..len], &mut second[..len], &gradient[..len]);
         for i in 0..len {
-            let g = gradient[i] + decay * params[i];
+            let g = flush(gradient[i] + decay * params[i], NEGLIGIBLE);
             let start = params[i] + extrapolation * (first[i] / (second[i].sqrt() + epsilon));
             let m = b1 * first[i] + c1 * g;
             let v = b2 * second[i] + c2 * (g * g);
             params[i] = start - rate * (m / (v.sqrt() * root + epsilon));
-            first[i] = m;
-            second[i] = v;
+            first[i] = flush(m, NEGLIGIBLE);
+            second[i] = flush(v, NEGLIGIBLE * NEGLIGIBLE);
         }
     }
 }

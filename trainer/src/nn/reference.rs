@@ -103,7 +103,7 @@ pub fn input_gradient<B: MlpBackend>(
         });
     }
     signals.reverse();
-    let g = g.map_or_else(|| Tensor::zeros([spec.members, batch, spec.inputs()], &params.device()), |g| g);
+    let g = g.unwrap_or_else(|| Tensor::zeros([spec.members, batch, spec.inputs()], &params.device()));
     (primitive(g), hidden.into_iter().map(primitive).collect(), signals)
 }
 
