@@ -118,6 +118,11 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+
+    /// Two executions of the same network gave different numbers.
+    #[cfg(feature = "std")]
+    #[error("{0}")]
+    Disagreement(Box<crate::selfcheck::Disagreement>),
 }
 
 impl Error {
@@ -133,6 +138,8 @@ impl Error {
             Error::TooLarge { .. } | Error::Malformed { .. } | Error::Digest { .. } => Kind::Data,
             #[cfg(feature = "std")]
             Error::Unsupported { .. } => Kind::Usage,
+            #[cfg(feature = "std")]
+            Error::Disagreement(_) => Kind::Verification,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! * [`contract`]: named, unit-tagged observation and action channels in their order, with bounds and control period.
 //! * [`spec`]: the layers of a policy and of a discriminator; an ONNX file and a manifest are views of these.
 //! * [`engine`]: two executors that answer the same calls: `native` (plain Rust) and `tract` (any ONNX policy).
-//! * `policy`: what users call: `Policy::load`, then `Policy::step` at every tick.
+//! * [`policy`]: what users call: [`policy::Policy::load`], then [`policy::Policy::step`] at every tick.
 //! * [`kernel`], [`normalize`], [`action`], [`guard`], [`timing`]: the arithmetic and the checks, without std or allocator.
 //!
 //! # Features
@@ -25,11 +25,25 @@ pub mod normalize;
 pub mod timing;
 
 #[cfg(feature = "std")]
+pub mod bundle;
+#[cfg(feature = "std")]
 pub mod contract;
+#[cfg(feature = "std")]
+pub mod discriminator;
 #[cfg(feature = "std")]
 pub mod engine;
 #[cfg(feature = "std")]
+pub mod files;
+#[cfg(feature = "std")]
 pub mod metadata;
+#[cfg(feature = "onnx")]
+pub mod onnx;
+#[cfg(feature = "std")]
+pub mod policy;
+#[cfg(feature = "std")]
+pub mod probe;
+#[cfg(feature = "std")]
+pub mod selfcheck;
 #[cfg(feature = "std")]
 pub mod spec;
 
@@ -39,5 +53,8 @@ pub use guard::{Fallback, Fault, Observation, Verdict};
 #[cfg(feature = "std")]
 pub use {
     contract::{Channel, Contract},
+    discriminator::Discriminator,
+    engine::EngineChoice,
+    policy::Policy,
     spec::{DiscriminatorGraph, PolicyGraph},
 };

@@ -8,5 +8,7 @@ mod policy;
 
 pub use crate::kernel::Activation;
 pub use discriminator::{DiscriminatorGraph, Reduction};
-pub use layers::{Affine, Clamp, Dense, Mlp, Normalizer};
+pub use layers::{Affine, Clamp, Dense, MAX_WIDTH, Mlp, Normalizer};
+#[cfg(feature = "onnx")]
+pub(crate) use policy::check_widths;
 pub use policy::{PolicyGraph, Squash};
