@@ -1,1 +1,60 @@
-//! Skeleton.
+//! What a policy is, and running it in bounded time.
+//!
+//! A *policy* maps one observation, in the units of the robot's sensors, to one action, in the units of its actuators.
+//! Normalisation, squashing, scaling and clamping are part of it; nothing is left to a hand-kept file.
+//!
+//! * [`contract`]: named, unit-tagged observation and action channels in their order, with bounds and control period.
+//! * [`spec`]: the layers of a policy and of a discriminator; an ONNX file and a manifest are views of these.
+//! * [`engine`]: two executors that answer the same calls: `native` (plain Rust) and `tract` (any ONNX policy).
+//! * [`policy`]: what users call: [`policy::Policy::load`], then [`policy::Policy::step`] at every tick.
+//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`timing`]: the arithmetic and the checks, without std or allocator.
+//!
+//! # Features
+//! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `cli` (the `hype-policy` binary). Without
+//! any of them the crate is `no_std`, allocates nothing, and offers the last line of the list above.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![warn(missing_docs)]
+
+pub mod action;
+pub mod error;
+pub mod guard;
+pub mod kernel;
+pub mod normalize;
+pub mod timing;
+
+#[cfg(feature = "std")]
+pub mod bundle;
+#[cfg(feature = "std")]
+pub mod contract;
+#[cfg(feature = "std")]
+pub mod discriminator;
+#[cfg(feature = "std")]
+pub mod engine;
+#[cfg(feature = "std")]
+pub mod files;
+#[cfg(feature = "std")]
+pub mod metadata;
+#[cfg(feature = "onnx")]
+pub mod onnx;
+#[cfg(feature = "std")]
+pub mod policy;
+#[cfg(feature = "std")]
+pub mod probe;
+#[cfg(feature = "std")]
+pub mod selfcheck;
+#[cfg(feature = "std")]
+pub mod spec;
+
+pub use error::{Error, Kind, Result};
+pub use guard::{Fallback, Fault, Observation, Verdict};
+
+#[cfg(feature = "std")]
+pub use {
+    contract::{Channel, Contract},
+    discriminator::Discriminator,
+    engine::EngineChoice,
+    policy::Policy,
+    spec::{DiscriminatorGraph, PolicyGraph},
+};

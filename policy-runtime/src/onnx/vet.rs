@@ -1,0 +1,122 @@
+//! Soundness checks on a decoded file, so that what comes later may rely on its structure.
+
+use std::collections::{HashMap, HashSet};
+
+use tract_onnx::pb::{self, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
+
+use super::Port;
+use crate::error::{Error, Result};
+
+/// Most values that one tensor may hold.
+const MAX_TENSOR_VALUES: usize = 1 << 28;
+
+pub(super) fn vet(proto: &pb::ModelProto) -> Result<(Vec<Port>, Vec<Port>)> {
+    let graph = proto.graph.as_ref().ok_or_else(|| Error::malformed("ONNX file", "a graph", "none"))?;
+    if proto.opset_import.is_empty() {
+        return Err(Error::malformed("ONNX file", "an operator set", "none"));
+    }
+    vet_graph(graph, &HashSet::new())?;
+    let constants: HashMap<&str, ()> = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), ())).collect();
+    let inputs = graph.input.iter().filter(|input| !constants.contains_key(input.name.as_str())).map(port).collect();
+    let outputs: Vec<Port> = graph.output.iter().map(port).collect();
+    if outputs.is_empty() {
+        return Err(Error::malformed("ONNX graph", "at least one output", "none"));
+    }
+    Ok((inputs, outputs))
+}
+
+/// Checks one graph; `outer` are the names that an enclosing graph offers it.
+fn vet_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
+    if !graph.sparse_initializer.is_empty() {
+        return Err(Error::malformed("ONNX graph", "dense constants", "sparse ones"));
+    }
+    let mut known = outer.clone();
+    for tensor in &graph.initializer {
+        vet_tensor(tensor)?;
+        known.insert(&tensor.name);
+    }
+    known.extend(graph.input.iter().map(|input| input.name.as_str()));
+    for (index, node) in graph.node.iter().enumerate() {
+        let thing = || format!("ONNX node {index} ({} {:?})", node.op_type, node.name);
+        if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !known.contains(name.as_str())) {
+            return Err(Error::malformed(thing(), "inputs that exist before it", format!("{name:?}")));
+        }
+        for attribute in &node.attribute {
+            for tensor in attribute.t.iter().chain(&attribute.tensors) {
+                vet_tensor(tensor)?;
+            }
+            for inner in attribute.g.iter().chain(&attribute.graphs) {
+                vet_graph(inner, &known)?;
+            }
+        }
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if !known.insert(name) {
+                return Err(Error::malformed(thing(), "a new name for each output", format!("{name:?} again")));
+            }
+        }
+    }
+    match graph.output.iter().find(|output| !known.contains(output.name.as_str())) {
+        None => Ok(()),
+        Some(output) => {
+            Err(Error::malformed("ONNX graph", "outputs that a node computes", format!("{:?}", output.name)))
+        }
+    }
+}
+
+fn vet_tensor(tensor: &pb::TensorProto) -> Result<()> {
+    let thing = || format!("ONNX tensor {:?}", tensor.name);
+    if tensor.data_location.unwrap_or(0) != 0 || !tensor.external_data.is_empty() {
+        return Err(Error::Unsupported {
+            thing: thing(),
+            reason: "its values lie in another file".into(),
+            hint: "save the model with its weights inside (onnx.save without external data)",
+        });
+    }
+    let count = tensor.dims.iter().try_fold(1_usize, |count, dim| {
+        count.checked_mul(usize::try_from(*dim).ok()?).filter(|count| *count <= MAX_TENSOR_VALUES)
+    });
+    let Some(count) = count else {
+        let expected = format!("a shape of at most {MAX_TENSOR_VALUES} values");
+        return Err(Error::malformed(thing(), expected, format!("{:?}", tensor.dims)));
+    };
+    let data_type = DataType::try_from(tensor.data_type)
+        .map_err(|_| Error::malformed(thing(), "a known data type", tensor.data_type))?;
+    let (value_bytes, typed) = match data_type {
+        DataType::Float => (4, tensor.float_data.len()),
+        DataType::Double => (8, tensor.double_data.len()),
+        DataType::Int64 => (8, tensor.int64_data.len()),
+        DataType::Uint64 => (8, tensor.uint64_data.len()),
+        DataType::Uint32 => (4, tensor.uint64_data.len()),
+        DataType::Int32 => (4, tensor.int32_data.len()),
+        DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => (2, tensor.int32_data.len()),
+        DataType::Int8 | DataType::Uint8 | DataType::Bool => (1, tensor.int32_data.len()),
+        DataType::String => (0, tensor.string_data.len()),
+        _ => return Err(Error::malformed(thing(), "a plain number type", data_type.as_str_name())),
+    };
+    let found = if tensor.raw_data.is_empty() || value_bytes == 0 {
+        typed
+    } else if tensor.raw_data.len().is_multiple_of(value_bytes) {
+        tensor.raw_data.len() / value_bytes
+    } else {
+        return Err(Error::malformed(thing(), "whole values", format!("{} bytes", tensor.raw_data.len())));
+    };
+    if found == count {
+        return Ok(());
+    }
+    Err(Error::malformed(thing(), format!("{count} values for shape {:?}", tensor.dims), found))
+}
+
+fn port(info: &pb::ValueInfoProto) -> Port {
+    Port { name: info.name.clone(), width: width(info) }
+}
+
+fn width(info: &pb::ValueInfoProto) -> Option<usize> {
+    let type_proto::Value::TensorType(tensor) = info.r#type.as_ref()?.value.as_ref()?;
+    let [_, last] = tensor.shape.as_ref()?.dim.as_slice() else { return None };
+    match last.value.as_ref()? {
+        dimension::Value::DimValue(width) if tensor.elem_type == DataType::Float as i32 => {
+            usize::try_from(*width).ok().filter(|width| *width > 0)
+        }
+        _ => None,
+    }
+}

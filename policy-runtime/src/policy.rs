@@ -1,0 +1,313 @@
+//! What a robot's control loop calls.
+
+use std::path::Path;
+
+use crate::action::Bounds;
+#[cfg(feature = "onnx")]
+use crate::bundle::Bundle;
+use crate::contract::Contract;
+use crate::engine::EngineChoice;
+use crate::engine::native::NativePolicy;
+#[cfg(feature = "onnx")]
+use crate::engine::tract::TractModel;
+use crate::error::{Error, Result};
+use crate::guard::{Fallback, Fault, Guard, Observation, Verdict};
+#[cfg(feature = "onnx")]
+use crate::metadata::{KIND_DISCRIMINATOR, KIND_POLICY};
+#[cfg(feature = "onnx")]
+use crate::onnx::Model;
+use crate::selfcheck::{Agreement, Comparison, Golden};
+use crate::spec::PolicyGraph;
+
+#[derive(Debug)]
+enum Executor {
+    Native(NativePolicy),
+    #[cfg(feature = "onnx")]
+    Tract(TractModel),
+}
+
+/// A policy that was read, checked and prepared: [`Self::step`] gives one action per observation.
+///
+/// ```no_run
+/// use policy_runtime::{EngineChoice, Observation, Policy, Verdict};
+///
+/// # fn sensors() -> (Vec<f32>, u64) { (vec![0.0; 11], 0) }
+/// # fn actuate(_: &[f32]) {}
+/// # fn clock_nanos() -> u64 { 0 }
+/// # fn main() -> Result<(), policy_runtime::Error> {
+/// let mut policy = Policy::load("hopper.bundle", EngineChoice::Auto)?;
+/// let mut action = vec![0.0; policy.action_width()];
+/// loop {
+///     let (values, stamp_nanos) = sensors();
+///     let observation = Observation { values: &values, stamp_nanos };
+///     if let Verdict::Fallback(fault) = policy.step(clock_nanos(), &observation, &mut action) {
+///         eprintln!("fallback action: {fault:?}");
+///     }
+///     actuate(&action);
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Policy {
+    executor: Executor,
+    contract: Option<Contract>,
+    guard: Guard,
+    low: Vec<f32>,
+    high: Vec<f32>,
+    last_good: Vec<f32>,
+    has_last_good: bool,
+    why_not_native: Option<String>,
+    golden_agreement: Option<Agreement>,
+}
+
+impl Policy {
+    /// Reads a bundle, or an ONNX file with one f32 input `[batch, observation]`, checks everything and allocates all
+    /// that steps will need. A bundle's golden vectors are replayed.
+    ///
+    /// # Errors
+    /// Kind `Data` where the files do not fit, `Usage` where the engine cannot run them, `Verification` where a golden
+    /// vector does not reproduce.
+    pub fn load(path: impl AsRef<Path>, choice: EngineChoice) -> Result<Self> {
+        let path = path.as_ref();
+        #[cfg(feature = "onnx")]
+        {
+            if path.is_dir() {
+                Self::from_bundle(&Bundle::open(path)?, choice)
+            } else {
+                let bytes = crate::files::read_bounded(path, crate::files::MAX_ONNX_BYTES)?;
+                Self::from_onnx(&bytes, choice)
+            }
+            .map_err(|error| error.within(path.display()))
+        }
+        #[cfg(not(feature = "onnx"))]
+        {
+            let _ = choice;
+            Err(Error::Unsupported {
+                thing: path.display().to_string(),
+                reason: "this build reads no ONNX files".into(),
+                hint: "build policy-runtime with the feature `onnx`",
+            })
+        }
+    }
+
+    /// A policy from its layers, for instance straight from training.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where graph and contract are not valid or do not fit each other.
+    pub fn from_graph(contract: Contract, graph: PolicyGraph) -> Result<Self> {
+        contract.validate()?;
+        graph.validate_for(&contract)?;
+        Ok(Self::assemble(Executor::Native(NativePolicy::new(graph)?), Some(contract), None))
+    }
+
+    /// A policy from a bundle that was read; its golden vectors are replayed.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    #[cfg(feature = "onnx")]
+    pub fn from_bundle(bundle: &Bundle, choice: EngineChoice) -> Result<Self> {
+        let name = crate::bundle::POLICY_FILE;
+        let mut policy = Self::from_onnx(&bundle.policy, choice).map_err(|error| error.within(name))?;
+        if policy.contract.as_ref() != Some(&bundle.manifest.contract) {
+            let found = if policy.contract.is_some() { "another contract" } else { "no contract" };
+            return Err(Error::malformed(format!("{name}: metadata"), "the manifest's contract", found));
+        }
+        policy.golden_agreement = Some(policy.replay(&bundle.manifest.golden)?);
+        policy.reset();
+        Ok(policy)
+    }
+
+    /// A policy from the content of an ONNX file. Without a contract in its metadata nothing is known of channels,
+    /// bounds and rate: [`Self::contract`] is `None`, and the fallback action is zero.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    #[cfg(feature = "onnx")]
+    pub fn from_onnx(bytes: &[u8], choice: EngineChoice) -> Result<Self> {
+        let model = Model::parse(bytes)?;
+        if model.kind().is_some_and(|kind| kind != KIND_POLICY) {
+            let found = model.kind().unwrap_or_default();
+            let found = if found == KIND_DISCRIMINATOR { "a discriminator" } else { found };
+            return Err(Error::malformed("the model", "a policy", found));
+        }
+        let contract = model.contract()?;
+        let lowered =
+            if choice == EngineChoice::Tract { Err("tract was asked for".to_owned()) } else { model.lower_policy() };
+        let (executor, why_not_native) = match lowered {
+            Ok(graph) => {
+                if let Some(contract) = &contract {
+                    graph.validate_for(contract)?;
+                }
+                (Executor::Native(NativePolicy::new(graph)?), None)
+            }
+            Err(reason) if choice == EngineChoice::Native => {
+                return Err(Error::Unsupported {
+                    thing: "the native engine cannot run this model".into(),
+                    reason,
+                    hint: "use --engine tract",
+                });
+            }
+            Err(reason) => (Executor::Tract(tract_policy(&model, contract.as_ref())?), Some(reason)),
+        };
+        Ok(Self::assemble(executor, contract, why_not_native))
+    }
+
+    fn assemble(executor: Executor, contract: Option<Contract>, why_not_native: Option<String>) -> Self {
+        let (observation_width, action_width) = executor.widths();
+        let guard = contract.as_ref().map_or(
+            Guard { observation_width, action_width, max_age_nanos: None, fallback: Fallback::Zero },
+            Contract::guard,
+        );
+        let bounds =
+            |of: fn(&Contract) -> Vec<f32>, open: f32| contract.as_ref().map_or_else(|| vec![open; action_width], of);
+        Self {
+            guard,
+            low: bounds(Contract::action_low, f32::NEG_INFINITY),
+            high: bounds(Contract::action_high, f32::INFINITY),
+            last_good: vec![0.0; action_width],
+            has_last_good: false,
+            executor,
+            contract,
+            why_not_native,
+            golden_agreement: None,
+        }
+    }
+
+    /// One action in environment units from one raw observation. Whatever goes wrong, `action` holds the contract's
+    /// fallback and the verdict says why; there is no panic and no error. Allocates nothing with the native engine.
+    ///
+    /// `now_nanos` and the observation's stamp are on one monotonic clock of the caller's choice.
+    pub fn step(&mut self, now_nanos: u64, observation: &Observation<'_>, action: &mut [f32]) -> Verdict {
+        match self.try_step(now_nanos, observation, action) {
+            Ok(()) => {
+                self.last_good.copy_from_slice(action);
+                self.has_last_good = true;
+                Verdict::Good
+            }
+            Err(fault) => {
+                let last_good = if self.has_last_good { self.last_good.as_slice() } else { &[] };
+                self.guard.write_fallback(last_good, Bounds { low: &self.low, high: &self.high }, action);
+                Verdict::Fallback(fault)
+            }
+        }
+    }
+
+    fn try_step(&mut self, now_nanos: u64, observation: &Observation<'_>, action: &mut [f32]) -> Result<(), Fault> {
+        self.guard.check_observation(now_nanos, observation)?;
+        self.guard.check_action_width(action.len())?;
+        self.executor.run(observation.values, action).map_err(|_| Fault::Engine)?;
+        self.guard.check_action(action, Bounds { low: &self.low, high: &self.high })
+    }
+
+    /// Forgets what was carried from step to step: the last good action.
+    pub fn reset(&mut self) {
+        self.has_last_good = false;
+    }
+
+    /// Replays golden vectors and compares with what training computed.
+    ///
+    /// # Errors
+    /// [`Error::Disagreement`] with the largest difference; [`Error::Malformed`] where a step needed the fallback.
+    pub fn replay(&mut self, golden: &[Golden]) -> Result<Agreement> {
+        let mut comparison = match &self.contract {
+            Some(contract) => Comparison::of_policies(contract, "golden", self.engine_name()),
+            None => Comparison::of_unbounded(self.action_width(), "golden", self.engine_name()),
+        };
+        let mut action = vec![0.0; self.action_width()];
+        for (index, vector) in golden.iter().enumerate() {
+            let observation = Observation { values: &vector.observation, stamp_nanos: 0 };
+            if let Verdict::Fallback(fault) = self.step(0, &observation, &mut action) {
+                return Err(Error::malformed(format!("golden vector {index}"), "an action", format!("{fault:?}")));
+            }
+            comparison.add(vector.kind, vector.activation_scale, &vector.action, &action);
+        }
+        comparison.finish()
+    }
+
+    /// What the policy reads and writes; `None` for other people's ONNX files.
+    pub fn contract(&self) -> Option<&Contract> {
+        self.contract.as_ref()
+    }
+
+    /// Number of values in an observation.
+    pub fn observation_width(&self) -> usize {
+        self.guard.observation_width
+    }
+
+    /// Number of values in an action.
+    pub fn action_width(&self) -> usize {
+        self.guard.action_width
+    }
+
+    /// `native` or `tract`.
+    pub fn engine_name(&self) -> &'static str {
+        match self.executor {
+            Executor::Native(_) => "native",
+            #[cfg(feature = "onnx")]
+            Executor::Tract(_) => "tract",
+        }
+    }
+
+    /// Why the native engine does not run this policy; `None` where it does.
+    pub fn why_not_native(&self) -> Option<&str> {
+        self.why_not_native.as_deref()
+    }
+
+    /// How well the golden vectors were reproduced at load; `None` without a bundle.
+    pub fn golden_agreement(&self) -> Option<&Agreement> {
+        self.golden_agreement.as_ref()
+    }
+
+    /// The layers, where the native engine runs them.
+    pub fn graph(&self) -> Option<&PolicyGraph> {
+        match &self.executor {
+            Executor::Native(native) => Some(native.graph()),
+            #[cfg(feature = "onnx")]
+            Executor::Tract(_) => None,
+        }
+    }
+
+    /// Largest magnitude inside the network at the last step, where the native engine ran it.
+    pub fn activation_scale(&self) -> Option<f32> {
+        match &self.executor {
+            Executor::Native(native) => Some(native.activation_scale()),
+            #[cfg(feature = "onnx")]
+            Executor::Tract(_) => None,
+        }
+    }
+}
+
+impl Executor {
+    fn widths(&self) -> (usize, usize) {
+        match self {
+            Executor::Native(native) => (native.graph().observation_width(), native.graph().action_width()),
+            #[cfg(feature = "onnx")]
+            Executor::Tract(tract) => (tract.input_widths().first().copied().unwrap_or(0), tract.output_width()),
+        }
+    }
+
+    fn run(&mut self, observation: &[f32], action: &mut [f32]) -> Result<()> {
+        match self {
+            Executor::Native(native) => native.run(observation, action),
+            #[cfg(feature = "onnx")]
+            Executor::Tract(tract) => tract.run(&[observation], action),
+        }
+    }
+}
+
+#[cfg(feature = "onnx")]
+fn tract_policy(model: &Model, contract: Option<&Contract>) -> Result<TractModel> {
+    let [input] = model.inputs() else {
+        let found: Vec<&str> = model.inputs().iter().map(|input| input.name.as_str()).collect();
+        return Err(Error::malformed("the model", "one input, the observation", format!("{found:?}")));
+    };
+    let width = input.width.or(contract.map(|contract| contract.observation.len()));
+    let width = width.ok_or_else(|| {
+        Error::malformed(format!("input {:?}", input.name), "f32 [batch, observation] of fixed width", "another type")
+    })?;
+    let tract = TractModel::new(model, &[width])?;
+    if let Some(contract) = contract {
+        crate::spec::check_widths("policy", contract, width, tract.output_width())?;
+    }
+    Ok(tract)
+}

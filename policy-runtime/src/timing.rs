@@ -1,0 +1,94 @@
+//! Book-keeping of a fixed-rate loop. Time is an argument; nothing here reads a clock. Allocation: none. Panics: never.
+
+use core::num::NonZeroU64;
+
+/// Releases and deadlines of a loop with a constant period.
+///
+/// Tick `k` is released at `start + k · period` and must be complete when the next one is released. A tick that
+/// completes late counts as late; releases that passed meanwhile are skipped, since running them in a burst would feed
+/// the actuators several actions for one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedRate {
+    period_nanos: NonZeroU64,
+    release_nanos: u64,
+    completed_ticks: u64,
+    late_ticks: u64,
+    skipped_ticks: u64,
+}
+
+impl FixedRate {
+    /// A loop whose first tick is released at `start_nanos`.
+    pub fn new(period_nanos: NonZeroU64, start_nanos: u64) -> Self {
+        Self { period_nanos, release_nanos: start_nanos, completed_ticks: 0, late_ticks: 0, skipped_ticks: 0 }
+    }
+
+    /// When the next tick is released: sleep until then.
+    pub fn release_nanos(&self) -> u64 {
+        self.release_nanos
+    }
+
+    /// Records that the tick released at [`Self::release_nanos`] is complete; returns whether it met its deadline.
+    pub fn complete(&mut self, now_nanos: u64) -> bool {
+        let period = self.period_nanos.get();
+        let elapsed = now_nanos.saturating_sub(self.release_nanos);
+        self.completed_ticks += 1;
+        let in_time = elapsed <= period;
+        let skipped = if in_time { 0 } else { (elapsed - 1) / period };
+        if !in_time {
+            self.late_ticks += 1;
+            self.skipped_ticks += skipped;
+        }
+        self.release_nanos = self.release_nanos.saturating_add(period.saturating_mul(skipped + 1));
+        in_time
+    }
+
+    /// Ticks that ran.
+    pub fn completed_ticks(&self) -> u64 {
+        self.completed_ticks
+    }
+
+    /// Deadlines without an action: ticks that completed late and releases that were skipped because of them.
+    pub fn missed_deadlines(&self) -> u64 {
+        self.late_ticks + self.skipped_ticks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loop_from(start_nanos: u64) -> FixedRate {
+        FixedRate::new(NonZeroU64::new(100).unwrap(), start_nanos)
+    }
+
+    #[test]
+    fn ticks_in_time_keep_the_grid() {
+        let mut rate = loop_from(1000);
+        assert!(rate.complete(1040));
+        assert_eq!(rate.release_nanos(), 1100);
+        assert!(rate.complete(1200), "complete exactly at the deadline is in time");
+        assert_eq!((rate.release_nanos(), rate.completed_ticks(), rate.missed_deadlines()), (1200, 2, 0));
+    }
+
+    #[test]
+    fn an_overrun_is_counted_and_skips_to_the_grid() {
+        let mut rate = loop_from(0);
+        assert!(!rate.complete(350));
+        assert_eq!(rate.release_nanos(), 400);
+        assert_eq!((rate.completed_ticks(), rate.missed_deadlines()), (1, 4));
+        assert!(rate.complete(450));
+        assert_eq!(rate.missed_deadlines(), 4);
+    }
+
+    #[test]
+    fn every_deadline_is_either_met_or_missed() {
+        let mut rate = loop_from(0);
+        let mut now = 0;
+        for tick in 0..1000_u64 {
+            now = now.max(rate.release_nanos()) + (tick * 37) % 260;
+            rate.complete(now);
+        }
+        let met = rate.completed_ticks() - rate.late_ticks;
+        assert_eq!(met + rate.missed_deadlines(), rate.release_nanos() / 100);
+    }
+}
