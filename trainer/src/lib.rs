@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod cli;
 pub mod config;
 pub mod demos;
 pub mod envs;
@@ -14,3 +15,4 @@ pub mod observe;
 pub mod replay;
 pub mod reward;
 pub mod run;
+pub mod to_policy;

@@ -4,6 +4,8 @@
 //! `locomotion` (how a MuJoCo task is put together from parts).
 
 mod catalogue;
+#[cfg(test)]
+mod catalogue_tests;
 mod layout;
 mod locomotion;
 pub mod mujoco;

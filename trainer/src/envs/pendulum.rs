@@ -18,7 +18,7 @@ const TORQUE_TO_ACCELERATION: f32 = 3.0;
 const HORIZON: usize = 200;
 
 /// Mean of 100 episodes of uniformly random torques, streams of seed 0 (`random_return`).
-const RANDOM_RETURN: Option<f64> = None;
+const RANDOM_RETURN: Option<f64> = Some(-1197.68);
 
 pub(super) fn task() -> Task {
     let channel = |name: &str, unit: &str, limit: f64| Channel {

@@ -239,6 +239,19 @@ fn complete(package: &Package, folder: &Path) -> bool {
 /// The ways to call pip, in the order in which they are tried.
 const PIPS: [&[&str]; 3] = [&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"]];
 
+/// The pip that a fetch would use, with what it says about its version.
+pub fn pip_version(sources: &Sources) -> Option<String> {
+    PIPS.iter().find_map(|pip| {
+        let mut command = Command::new(pip[0]);
+        command.args(&pip[1..]).arg("--version");
+        if let Some(path) = &sources.search_path {
+            command.env("PATH", path);
+        }
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        Some(format!("{}: {}", pip.join(" "), String::from_utf8_lossy(&output.stdout).trim()))
+    })
+}
+
 fn download(package: &Package, sources: &Sources, into: &Path) -> Result<PathBuf> {
     let mut last_failure = None;
     for pip in PIPS {

@@ -8,6 +8,8 @@ mod ffi;
 mod layout;
 pub mod library;
 pub mod model;
+#[cfg(test)]
+mod tests;
 
 pub use fetch::Sources;
 pub use library::{Library, warnings};

@@ -301,6 +301,15 @@ impl Simulation {
         state
     }
 
+    /// Asks MuJoCo for a state component that does not exist, which is fatal to it.
+    #[cfg(test)]
+    pub(super) fn call_with_invalid_signature(&mut self) -> Result<()> {
+        let mut state = vec![0.0; self.state_length];
+        let (functions, model, data) = (self.model.library.functions, self.model.model.as_ptr(), self.data.as_ptr());
+        // SAFETY: MuJoCo checks the signature before it writes.
+        self.model.library.guarded(|| unsafe { (functions.mj_getState)(model, data, state.as_mut_ptr(), c_int::MAX) })
+    }
+
     /// Puts back what [`Self::save`] returned: from here on the simulation repeats itself bit for bit. Quantities derived from
     /// the state (`Xpos`, `Cvel`, …) are stale until the next step.
     pub fn load(&mut self, state: &[f64]) -> Result<()> {
