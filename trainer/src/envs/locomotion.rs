@@ -215,6 +215,14 @@ impl Env for LocomotionEnv {
         Ok(())
     }
 
+    fn show_contact(&mut self) -> Result<()> {
+        if self.shows_contact {
+            self.simulation.compute_contact_forces()?;
+            self.look();
+        }
+        Ok(())
+    }
+
     fn observation(&self) -> &[f64] {
         &self.observation[..self.task.observation.len()]
     }

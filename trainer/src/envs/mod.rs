@@ -92,8 +92,14 @@ pub trait Env: Send {
     fn task(&self) -> &Task;
     /// Starts an episode from the task's start distribution.
     fn reset(&mut self, rng: &mut Stream) -> Result<()>;
-    /// Starts an episode from a given state.
+    /// Starts an episode from a given state, as Gymnasium's `set_state` does: contact forces show as zero, and progress is
+    /// measured from the state itself, so that in tasks whose progress lags the first reward differs a little from a recorded
+    /// continuation's. The states that follow do not, if the state has its warm start.
     fn reset_to(&mut self, start: &ResetState) -> Result<()>;
+    /// Shows the contact forces of the present state where the task observes any: for a start in the middle of a movement.
+    fn show_contact(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The current observation, raw.
     fn observation(&self) -> &[f64];
     /// The observation of the full task of which a `-truncated` task shows the beginning; else the observation.

@@ -180,14 +180,17 @@ impl World {
             _ => None,
         };
         match from_demo {
-            Some(state) => self.env.reset_to(state)?,
+            Some(state) => {
+                self.env.reset_to(state)?;
+                self.env.show_contact()?;
+            }
             None => self.env.reset(&mut self.reset_stream)?,
         }
         self.begin();
         Ok(())
     }
 
-    /// Starts an episode from `state`, with `first_step` steps of the horizon already used.
+    /// Starts an episode from `state` as [`Env::reset_to`] says, with `first_step` steps of the horizon already used.
     pub fn reset_to(&mut self, state: &ResetState, first_step: usize) -> Result<()> {
         self.env.reset_to(state)?;
         self.first_step = first_step;
@@ -302,6 +305,12 @@ impl World {
         self.episode_steps = checkpoint.episode_steps;
         self.look();
         Ok(())
+    }
+
+    /// What the simulator's own clock says about this episode.
+    #[cfg(test)]
+    pub(super) fn simulated_secs(&self) -> f64 {
+        self.env.save().physics[0]
     }
 
     fn begin(&mut self) {

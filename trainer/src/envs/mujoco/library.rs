@@ -2,7 +2,7 @@
 //!
 //! MuJoCo reports through a log handler. Ours records warnings (nothing is printed, no `MUJOCO_LOG.TXT` is written). A fatal
 //! error must not return to MuJoCo, which would end the process; the handler unwinds as a panic instead, caught by
-//! [`Library::guarded`] around the call and returned as an [`Error`]. The frames in between are C, declared `C-unwind`, and
+//! `Library::guarded` around the call and returned as an [`Error`]. The frames in between are C, declared `C-unwind`, and
 //! carry unwind tables in the pinned wheels; a library of the user's own without them cannot be unwound, and the process then
 //! aborts with the message. Errors of a model file never take this way: `mj_loadXML` returns them in a buffer.
 
