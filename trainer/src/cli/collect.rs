@@ -85,7 +85,7 @@ pub fn collect(loaded: &mut Loaded, task: &Task, collection: Collection, path: &
     let attributes: BTreeMap<String, String> = [
         ("policy", loaded.label.clone()),
         ("seed", collection.seed.to_string()),
-        ("mujoco_version", crate::envs::MUJOCO_VERSION.to_string()),
+        ("mujoco_version", crate::envs::mujoco::VERSION.to_string()),
         ("hype_version", env!("CARGO_PKG_VERSION").to_string()),
     ]
     .into_iter()

@@ -38,7 +38,8 @@ pub struct Evaluation {
 pub fn evaluate(loaded: &mut Loaded, task: &Task, env: &EnvConfig, episodes: u64, seed: u64) -> Result<Evaluation> {
     let config = WorldConfig { tremble: env.tremble, demo_resets: None };
     let mut world = World::new(&task.id, config, Streams::new(seed), "env/eval")?;
-    let mut action = vec![0.0; task.action_width()];
+    let (scale, width) = (task.action_scale(), task.action_width());
+    let (mut action, mut unit) = (vec![0.0; width], vec![0.0; width]);
     let mut played = Vec::new();
     for _ in 0..episodes {
         world.reset()?;
@@ -46,7 +47,13 @@ pub fn evaluate(loaded: &mut Loaded, task: &Task, env: &EnvConfig, episodes: u64
         let mut ending = Ending::Continues;
         while ending == Ending::Continues {
             loaded.player.act(task, world.observation(), &mut action)?;
-            let step = world.step_env(&action, Purpose::Evaluation)?;
+            // Only the unit-action entrance trembles; without trembling exactly the policy's own action is executed.
+            let step = if env.tremble > 0.0 {
+                scale.to_unit(&action, &mut unit)?;
+                world.step(&unit, Purpose::Evaluation)?
+            } else {
+                world.step_env(&action, Purpose::Evaluation)?
+            };
             episode.total_reward += step.reward;
             episode.length += 1;
             ending = step.ending;

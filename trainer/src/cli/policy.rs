@@ -44,7 +44,8 @@ impl Player {
                     .hint("check that the policy was trained on this task"))
             }
             Self::Random(stream) => {
-                for (value, (low, high)) in action_env.iter_mut().zip(task.action_low().iter().zip(task.action_high())) {
+                for (value, (low, high)) in action_env.iter_mut().zip(task.action_low().iter().zip(task.action_high()))
+                {
                     *value = stream.uniform(f64::from(*low), f64::from(high)) as f32;
                 }
                 Ok(())
@@ -122,6 +123,23 @@ pub fn read_run(path: &Path, slot: Slot, seed: Option<u64>) -> Result<(RunConfig
 /// A run's resolved configuration.
 pub fn read_run_config(path: &Path) -> Result<RunConfig> {
     toml::from_str(&read_config(path)?).map_err(|e| {
-        Error::data(format!("{} does not fit this version of the program", path.join("config.toml").display())).source(e)
+        Error::data(format!("{} does not fit this version of the program", path.join("config.toml").display()))
+            .source(e)
     })
+}
+
+impl Loaded {
+    /// Refuses a network whose widths are not the task's.
+    pub fn check_widths(&self, task: &Task) -> Result<()> {
+        let Player::Network(policy) = &self.player else { return Ok(()) };
+        let found = (policy.observation_width(), policy.action_width());
+        let expected = (task.observation_width(), task.action_width());
+        if found == expected {
+            return Ok(());
+        }
+        let words = |(observation, action): (usize, usize)| format!("{observation} observations and {action} actions");
+        Err(Error::data(format!("{} does not fit the task {}", self.label, task.id))
+            .expected(words(expected))
+            .found(words(found)))
+    }
 }

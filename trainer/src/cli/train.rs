@@ -36,7 +36,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
     provenance.method.clone_from(&config.method);
     provenance.task.clone_from(&config.task);
     provenance.seeds.clone_from(&config.seeds);
-    provenance.mujoco_version = Some(envs::MUJOCO_VERSION.to_string());
+    provenance.mujoco_version = Some(envs::mujoco::VERSION.to_string());
     provenance.expert_return = task.expert_return;
     provenance.random_return = task.random_return;
     if let Some(demonstrations) = &demonstrations {
@@ -50,7 +50,11 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
 }
 
 /// Continues a run from its last checkpoints; a finished one is left as it is.
-pub fn resume(path: &Path, device: Device, observer: impl Fn(&RunConfig, &Task) -> Box<dyn Observer>) -> Result<Outcome> {
+pub fn resume(
+    path: &Path,
+    device: Device,
+    observer: impl Fn(&RunConfig, &Task) -> Box<dyn Observer>,
+) -> Result<Outcome> {
     check_device(device)?;
     let config = read_run_config(path)?;
     if is_finished(path) {
@@ -117,7 +121,7 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
             .hint(format!("hype demos collect {} -o demos.hdf5", config.task))
     })?;
     let mut demonstrations = demos::read(path)?;
-    demonstrations.check_task(&task.id, task.observation_width(), task.action_width())?;
+    demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
     }

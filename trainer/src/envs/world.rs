@@ -44,11 +44,7 @@ pub struct StepCounts {
 
 impl std::ops::AddAssign for StepCounts {
     fn add_assign(&mut self, other: Self) {
-        self.exploration += other.exploration;
-        self.policy += other.policy;
-        self.discriminator += other.discriminator;
-        self.replayed_reset += other.replayed_reset;
-        self.evaluation += other.evaluation;
+        *self = *self + other;
     }
 }
 

@@ -3,6 +3,9 @@
 //! `fetch` puts the library and the robot models into a cache, `library` loads it and owns error handling, `ffi` and `layout`
 //! are the binding, `model` is the safe face that environments see.
 
+/// The one version that the binding's layout is for.
+pub const VERSION: &str = "3.17.0";
+
 pub mod fetch;
 mod ffi;
 mod layout;
