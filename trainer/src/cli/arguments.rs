@@ -1,5 +1,6 @@
 //! The command line of `hype`.
 
+use super::plot::PlotArgs;
 use super::train::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ pub enum Command {
     /// Plays a policy and reports its returns
     Eval(Eval),
     /// Draws learning curves: IQM over seeds with a 95 % bootstrap interval
-    Plot(Plot),
+    Plot(PlotArgs),
     /// Writes a verified bundle: ONNX files and manifest
     Export(Export),
     /// What is here, what is missing, and the line that mends it
@@ -216,17 +217,6 @@ pub struct Eval {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// `hype plot`
-#[derive(Debug, Args)]
-pub struct Plot {
-    /// Run folders
-    #[arg(required = true)]
-    pub runs: Vec<PathBuf>,
-    /// SVG file to write; its data go beside it as CSV
-    #[arg(short, long)]
-    pub output: PathBuf,
 }
 
 /// `hype export`

@@ -1,11 +1,11 @@
 //! From parsed arguments to the commands, and from their results to exit codes.
 
 use super::arguments::{Arguments, Checkpoint, Collect, Command, Demos, Engine, Eval, Expert, Settings, Train};
-use super::{collect, doctor, evaluate, export, policy, tasks, train};
-use crate::config::{self, EnvConfig, Overrides, RunConfig};
+use super::{collect, doctor, evaluate, export, plot, policy, quickstart, tasks, train};
+use crate::config::{self, EnvConfig, Overrides};
 use crate::envs::{self, Task, mujoco};
 use crate::error::{Error, Result};
-use crate::observe::Observer;
+use crate::observe::{Observer, Scale, Terminal};
 use crate::run::directory::Slot;
 use crate::run::driver::Outcome;
 use crate::run::rng::Streams;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Runs a command. Results go to `out`, progress to stderr.
 pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
     match arguments.command {
-        Command::Quickstart(_) => unimplemented!(),
+        Command::Quickstart(arguments) => quickstart::quickstart(&arguments, out),
         Command::Tasks { json } => tasks::list(json, out),
         Command::Expert(arguments) => expert(&arguments, out),
         Command::Demos(Demos::Collect(arguments)) => collect_demonstrations(&arguments, out),
@@ -27,7 +27,7 @@ pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             ended(outcome, &arguments.run, out)
         }
         Command::Eval(arguments) => play(&arguments, out),
-        Command::Plot(_) => unimplemented!(),
+        Command::Plot(arguments) => plot::plot(&arguments, out),
         Command::Export(arguments) => {
             let slot = slot(arguments.checkpoint);
             let report = export::export(&arguments.source, arguments.seed, slot, &arguments.output)?;
@@ -65,9 +65,8 @@ fn slot(checkpoint: Checkpoint) -> Slot {
     }
 }
 
-fn watch(config: &RunConfig, task: &Task) -> Box<dyn Observer> {
-    let _ = (config, task);
-    Box::new(())
+fn watch(task: &Task) -> Box<dyn Observer> {
+    Box::new(Terminal::new(Scale { expert_return: task.expert_return, random_return: task.random_return }))
 }
 
 fn ended(outcome: Outcome, run: &Path, out: &mut dyn Write) -> Result<()> {
@@ -100,7 +99,7 @@ fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
     let config = config::resolve(&arguments.method, &task.id, &overrides)?;
     let default = || Path::new("runs").join(format!("{}-{}", config.method, config.task));
     let run = arguments.output.clone().unwrap_or_else(default);
-    let outcome = train::train(&config, &run, arguments.settings.device, &*watch(&config, &task))?;
+    let outcome = train::train(&config, &run, arguments.settings.device, &*watch(&task))?;
     ended(outcome, &run, out)
 }
 
@@ -119,7 +118,7 @@ fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
     let outcome = if run.join("config.toml").is_file() {
         train::resume(&run, device, watch)?
     } else {
-        train::train(&config, &run, device, &*watch(&config, &task))?
+        train::train(&config, &run, device, &*watch(&task))?
     };
     if outcome == Outcome::Interrupted {
         return ended(outcome, &run, out);

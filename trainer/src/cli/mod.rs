@@ -7,7 +7,9 @@ mod dispatch;
 pub mod doctor;
 pub mod evaluate;
 pub mod export;
+pub mod plot;
 pub mod policy;
+pub mod quickstart;
 pub mod tasks;
 pub mod train;
 

@@ -53,7 +53,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
 pub fn resume(
     path: &Path,
     device: Device,
-    observer: impl Fn(&RunConfig, &Task) -> Box<dyn Observer>,
+    observer: impl Fn(&Task) -> Box<dyn Observer>,
 ) -> Result<Outcome> {
     check_device(device)?;
     let config = read_run_config(path)?;
@@ -71,7 +71,7 @@ pub fn resume(
             .found(found.unwrap_or_default())
             .hint("put the original file back, or start a new run"));
     }
-    let observer = observer(&config, &task);
+    let observer = observer(&task);
     go(&config, demonstrations, &task, &directory, &*observer)
 }
 

@@ -143,6 +143,28 @@ impl Demonstrations {
             .collect())
     }
 
+    /// A sentence about actions outside the environment's bounds by more than a hundredth of the range, if there are any:
+    /// they suggest a file in other units. [`Demonstrations::actions_unit`] clips them.
+    pub fn out_of_bounds(&self, low: &[f32], high: &[f32]) -> Option<String> {
+        let outside = |(channel, value): (usize, &f32)| {
+            let (low, high) = (low.get(channel)?, high.get(channel)?);
+            let slack = 0.01 * (high - low);
+            (*value < low - slack || *value > high + slack).then_some(*value)
+        };
+        let found: Vec<f32> = self
+            .actions_env
+            .chunks_exact(self.act_dim)
+            .filter_map(|row| row.iter().enumerate().find_map(outside))
+            .collect();
+        let first = found.first()?;
+        Some(format!(
+            "{} of {} actions lie outside the task's bounds, the first with a value of {first}: is {} in environment units?",
+            found.len(),
+            self.len(),
+            self.described()
+        ))
+    }
+
     /// Keeps the first `episodes` episodes.
     ///
     /// # Errors
@@ -234,6 +256,9 @@ pub(crate) mod tests {
         let halved = demos.actions_unit(&[-2.0], &[2.0]).unwrap();
         assert_eq!(halved, demos.actions_env.iter().map(|a| a / 2.0).collect::<Vec<_>>());
         assert_eq!(demos.actions_unit(&[-9.0], &[-2.0]).unwrap()[0], UNIT_ACTION_LIMIT, "beyond the bound is clipped");
+        assert_eq!(demos.out_of_bounds(&[-1.0], &[1.0]), None);
+        let outside = demos.out_of_bounds(&[-0.5], &[1.0]).unwrap();
+        assert!(outside.starts_with("3 of 5 actions") && outside.contains("value of -1"), "{outside}");
         assert!(demos.actions_unit(&[0.0, 0.0], &[1.0, 1.0]).unwrap_err().to_string().contains("width 2"));
         assert!(demos.actions_unit(&[1.0], &[1.0]).unwrap_err().to_string().contains("channel 0"));
     }

@@ -1,5 +1,6 @@
 //! What a run tells while it goes on.
 
+use crate::eval::Episode;
 use crate::methods::Report;
 use serde::{Deserialize, Serialize};
 
@@ -32,10 +33,8 @@ pub enum Event {
         env_steps: u64,
         /// All real steps of learning.
         env_steps_total: u64,
-        /// Mean return of the episodes.
-        mean_return: f64,
-        /// How many there were.
-        episodes: u64,
+        /// Its episodes.
+        episodes: Vec<Episode>,
     },
     /// A checkpoint was written.
     Saved {
@@ -64,24 +63,6 @@ pub trait Observer: Sync {
 /// Nobody watches.
 impl Observer for () {
     fn observe(&self, _: &Event) {}
-}
-
-/// A line of `eval.jsonl`: one evaluation episode. Nothing of the wall clock, so that equal runs give equal files.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct EvalLine {
-    /// The seed.
-    pub seed: u64,
-    /// Environment steps of learning, as the paper counts them.
-    pub env_steps: u64,
-    /// Those and the rollouts for the discriminator and replayed resets.
-    pub env_steps_total: u64,
-    /// Index within the evaluation.
-    pub episode: u64,
-    /// Undiscounted true return.
-    #[serde(rename = "return")]
-    pub total_reward: f64,
-    /// Steps of the episode.
-    pub length: u64,
 }
 
 /// A line of `metrics.jsonl`: the learner's figures. `docs/algorithms/README.md` defines each.

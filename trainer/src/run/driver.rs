@@ -8,7 +8,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::methods::{Method, Networks, Report};
-use crate::observe::{EvalLine, Event, MetricsLine, Observer};
+use crate::observe::{EvaluationLine, Event, MetricsLine, Observer};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -214,20 +214,19 @@ impl<M: Method> SeedRun<'_, M> {
             eval::play(&config.task, &config.env, Streams::new(seed), &name, config.eval.episodes, act)?;
         let env_steps_total = method.counts().env_steps_total();
         for (index, episode) in (0..).zip(&episodes) {
-            self.journals.eval.append(&EvalLine {
+            self.journals.eval.append(&EvaluationLine {
                 seed,
                 env_steps,
                 env_steps_total,
                 episode: index,
-                total_reward: episode.total_reward,
+                episode_return: episode.total_reward,
                 length: episode.length,
             })?;
         }
         self.state.evaluated_at = Some(env_steps);
         self.state.evaluation_steps += counts.evaluation;
         let mean_return = eval::mean_return(&episodes);
-        let episodes = episodes.len() as u64;
-        self.observer.observe(&Event::Evaluated { seed, env_steps, env_steps_total, mean_return, episodes });
+        self.observer.observe(&Event::Evaluated { seed, env_steps, env_steps_total, episodes });
         if self.state.best_return.is_none_or(|best| mean_return > best) {
             self.state.best_return = Some(mean_return);
             self.save_snapshot(Slot::Best)?;

@@ -1,0 +1,147 @@
+//! `hype plot`: learning curves of runs, as SVG and CSV.
+
+use crate::error::{Error, Result};
+use crate::observe::curves::{Curve, CurvePoint, Curves, csv_path, read};
+use crate::observe::statistics::BOOTSTRAP_RESAMPLES;
+use crate::observe::svg::{Chart, Panel, Point, Reference, Series, render};
+use crate::observe::text::{grouped, short};
+use crate::run::files;
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Draws learning curves: interquartile mean over seeds with its 95 % bootstrap interval, against both step counts.
+#[derive(Debug, Clone, Args)]
+pub struct PlotArgs {
+    /// Run directories, all of one task; runs of one method are one curve.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The SVG file; a CSV with its numbers is written next to it.
+    #[arg(short = 'o', long, value_name = "SVG")]
+    pub output: PathBuf,
+}
+
+/// Runs `hype plot`.
+///
+/// # Errors
+/// When a run cannot be read, the runs do not belong into one chart, or a file cannot be written.
+pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
+    if args.output.extension().is_none_or(|extension| extension != "svg") {
+        return Err(Error::config("hype plot writes SVG files")
+            .expected("a name that ends in .svg")
+            .found(args.output.display()));
+    }
+    let curves = read(&args.runs)?;
+    let table = csv_path(&args.output);
+    files::write(&args.output, render(&chart(&curves)).as_bytes())?;
+    files::write(&table, curves.to_csv().as_bytes())?;
+    let mut lines: Vec<String> = curves.curves.iter().map(|curve| summary(&curves, curve)).collect();
+    lines.push(format!("wrote {} and {}", args.output.display(), table.display()));
+    writeln!(out, "{}", lines.join("\n")).map_err(|source| Error::system("cannot write to stdout").source(source))
+}
+
+/// One line per curve: where it ends.
+fn summary(curves: &Curves, curve: &Curve) -> String {
+    let Some(last) = curve.points.last() else { return format!("{}: no evaluation that all seeds have", curve.label) };
+    let interval = last.interval.map_or_else(
+        || "no interval from one seed".to_owned(),
+        |(low, high)| format!("95 % interval {} to {}", short(low), short(high)),
+    );
+    let share =
+        curves.scale.share(last.iqm).map_or_else(String::new, |share| format!(", {:.0} % of expert", 100.0 * share));
+    let left_out = match curve.incomplete_points {
+        0 => String::new(),
+        count => format!("; {count} later evaluations left out, which not all seeds have yet"),
+    };
+    format!(
+        "{}, n={}, at {} steps: return {} ({interval}{share}){left_out}",
+        curve.label,
+        curve.seeds.len(),
+        grouped(last.env_steps as u64),
+        short(last.iqm),
+    )
+}
+
+fn chart(curves: &Curves) -> Chart {
+    let axis = |steps: fn(&CurvePoint) -> f64| {
+        let widest =
+            curves.curves.iter().filter(|c| !is_flat(c)).flat_map(|c| &c.points).map(steps).fold(0.0, f64::max);
+        curves.curves.iter().map(|curve| series(curve, steps, if widest > 0.0 { widest } else { 1.0 })).collect()
+    };
+    let reference =
+        |label: &str, value: Option<f64>| value.map(|y| Reference { label: format!("{label} {}", short(y)), y });
+    let references = [reference("expert", curves.scale.expert_return), reference("random", curves.scale.random_return)];
+    Chart {
+        title: format!("Learning on {}", curves.task),
+        subtitle: format!(
+            "true return: interquartile mean over seeds, 95 % bootstrap interval ({} resamples of seeds)",
+            grouped(BOOTSTRAP_RESAMPLES as u64)
+        ),
+        y_label: "return".to_owned(),
+        references: references.into_iter().flatten().collect(),
+        panels: vec![
+            Panel { x_label: "environment steps (policy and exploration)".to_owned(), series: axis(|p| p.env_steps) },
+            Panel {
+                x_label: "all real steps (with discriminator rollouts)".to_owned(),
+                series: axis(|p| p.env_steps_total),
+            },
+        ],
+    }
+}
+
+/// Behavioural cloning takes no environment steps: its last value is a level, not a curve.
+fn is_flat(curve: &Curve) -> bool {
+    curve.method == "bc"
+}
+
+fn series(curve: &Curve, steps: fn(&CurvePoint) -> f64, widest: f64) -> Series {
+    let point = |x: f64, point: &CurvePoint| Point { x, y: point.iqm, interval: point.interval };
+    let count = curve.seeds.len();
+    if let (true, Some(last)) = (is_flat(curve), curve.points.last()) {
+        let label = format!("{} (n={count}, final level)", curve.label);
+        return Series { label, points: vec![point(0.0, last), point(widest, last)] };
+    }
+    let label = format!("{} (n={count})", curve.label);
+    Series { label, points: curve.points.iter().map(|p| point(steps(p), p)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::curves::tests::run;
+
+    #[test]
+    fn a_chart_and_its_numbers_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let grow = |rate: f64| (1..=20).map(|i| 100.0 * (1.0 - (-rate * f64::from(i)).exp())).collect::<Vec<_>>();
+        let hype: Vec<_> = (0..5).map(|seed| (seed, grow(0.1 + 0.02 * seed as f64))).collect();
+        let mm: Vec<_> = (0..5).map(|seed| (seed, grow(0.03 + 0.01 * seed as f64))).collect();
+        let runs = vec![
+            run(folder.path(), "a", "hype", &hype),
+            run(folder.path(), "b", "mm", &mm),
+            run(folder.path(), "c", "bc", &[(0, vec![30.0, 47.0])]),
+        ];
+        let output = folder.path().join("curves.svg");
+        let mut text = Vec::new();
+        plot(&PlotArgs { runs, output: output.clone() }, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("HyPE, n=5, at 20,000 steps") && text.contains("% of expert"), "{text}");
+        assert!(text.contains("BC, n=1, at 2,000 steps: return 47.0 (no interval"), "{text}");
+        let svg = std::fs::read_to_string(&output).unwrap();
+        for part in ["HyPE (n=5)", "MM (n=5)", "BC (n=1, final level)", "expert 100", "random -20.0"] {
+            assert!(svg.contains(part), "{part} is missing");
+        }
+        assert_eq!(svg.matches("<polygon").count(), 4, "two bands in two panels");
+        assert_eq!(std::fs::read_to_string(output.with_extension("csv")).unwrap().lines().count(), 1 + 20 + 20 + 2);
+        if let Ok(keep) = std::env::var("HYPE_KEEP_CHART") {
+            std::fs::copy(&output, keep).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_svg_is_written() {
+        let args = PlotArgs { runs: vec![PathBuf::from("x")], output: PathBuf::from("x.png") };
+        let error = plot(&args, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

@@ -1,0 +1,309 @@
+//! Learning curves of several runs: grouped by method, aggregated over seeds.
+
+use super::Scale;
+use super::evaluations::{self, EvaluationLine};
+use super::statistics::{bootstrap_interval, interquartile_mean};
+use crate::error::{Error, Result};
+use crate::run::directory::read_provenance;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// One point of a curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CurvePoint {
+    /// Policy and exploration steps (the same for all seeds, up to the length of a training chunk).
+    pub env_steps: f64,
+    /// All real steps, mean over seeds: seeds differ in the lengths of their rollout episodes.
+    pub env_steps_total: f64,
+    /// Interquartile mean over seeds of the mean return over episodes.
+    pub iqm: f64,
+    /// Its 95 % bootstrap interval over seeds; absent for a single seed.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// The curve of one method.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// What the legend says.
+    pub label: String,
+    /// Method name.
+    pub method: String,
+    /// Its seeds.
+    pub seeds: Vec<u64>,
+    /// Its points, by steps.
+    pub points: Vec<CurvePoint>,
+    /// Evaluations left out because not every seed has them.
+    pub incomplete_points: usize,
+}
+
+/// Curves on one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curves {
+    /// Task id.
+    pub task: String,
+    /// One per method, in the order of the runs.
+    pub curves: Vec<Curve>,
+    /// Expert and random return, where a run knows them.
+    pub scale: Scale,
+}
+
+struct Run {
+    path: PathBuf,
+    method: String,
+    evaluations: Vec<EvaluationLine>,
+}
+
+/// Reads `runs` and aggregates them.
+///
+/// # Errors
+/// When a run cannot be read or has no evaluation, the runs are of different tasks, or the seeds of a method were
+/// evaluated at different steps.
+pub fn read(runs: &[PathBuf]) -> Result<Curves> {
+    let mut task: Option<String> = None;
+    let mut scale = Scale::default();
+    let mut loaded: Vec<Run> = Vec::new();
+    for path in runs {
+        let provenance = read_provenance(path)?;
+        let first = task.get_or_insert_with(|| provenance.task.clone());
+        if *first != provenance.task {
+            return Err(Error::config("the runs are of different tasks")
+                .expected(format!("all of {first}"))
+                .found(format!("{} in {}", provenance.task, path.display()))
+                .hint("plot each task by itself"));
+        }
+        scale.expert_return = scale.expert_return.or(provenance.expert_return);
+        scale.random_return = scale.random_return.or(provenance.random_return);
+        let evaluations = evaluations::read(path)?;
+        if evaluations.is_empty() {
+            return Err(Error::data(format!("{} has no evaluation yet", path.display())));
+        }
+        loaded.push(Run { path: path.clone(), method: provenance.method, evaluations });
+    }
+    let mut curves = Vec::new();
+    for (label, method, runs) in group(&loaded) {
+        curves.push(curve(label, method, &runs)?);
+    }
+    Ok(Curves { task: task.unwrap_or_default(), curves, scale })
+}
+
+/// Runs of one method make one group, unless they share a seed: then each is a group of its own, named by its folder.
+fn group(runs: &[Run]) -> Vec<(String, &str, Vec<&Run>)> {
+    let mut groups: Vec<(&str, Vec<&Run>)> = Vec::new();
+    for run in runs {
+        match groups.iter_mut().find(|(method, _)| *method == run.method) {
+            Some((_, members)) => members.push(run),
+            None => groups.push((&run.method, vec![run])),
+        }
+    }
+    let mut labelled = Vec::new();
+    for (method, members) in groups {
+        let mut seen = BTreeSet::new();
+        let apart = members.iter().all(|run| seeds_of(run).into_iter().all(|seed| seen.insert(seed)));
+        if apart {
+            labelled.push((label_of(method).to_owned(), method, members));
+        } else {
+            for run in members {
+                let folder = run.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                labelled.push((format!("{} {folder}", label_of(method)), method, vec![run]));
+            }
+        }
+    }
+    labelled
+}
+
+fn seeds_of(run: &Run) -> BTreeSet<u64> {
+    run.evaluations.iter().map(|line| line.seed).collect()
+}
+
+/// The methods' names as their papers write them.
+fn label_of(method: &str) -> &str {
+    match method {
+        "hype" => "HyPE",
+        "hype-resets" => "HyPE+Resets",
+        "hyper" => "HyPER",
+        "mm" => "MM",
+        "filter" => "FILTER",
+        "bc" => "BC",
+        "bc-reg" => "BC-Reg",
+        "gail" => "GAIL",
+        "iq-learn" => "IQ-Learn",
+        "sqil" => "SQIL",
+        "adril" => "AdRIL",
+        other => other,
+    }
+}
+
+/// Mean return and both step counts of one evaluation of one seed.
+struct SeedPoint {
+    env_steps: u64,
+    env_steps_total: u64,
+    mean_return: f64,
+}
+
+fn curve(label: String, method: &str, runs: &[&Run]) -> Result<Curve> {
+    let mut by_seed: BTreeMap<u64, BTreeMap<u64, Vec<&EvaluationLine>>> = BTreeMap::new();
+    for line in runs.iter().flat_map(|run| &run.evaluations) {
+        by_seed.entry(line.seed).or_default().entry(line.env_steps).or_default().push(line);
+    }
+    let series: Vec<Vec<SeedPoint>> = by_seed
+        .values()
+        .map(|points| {
+            points
+                .iter()
+                .map(|(env_steps, lines)| SeedPoint {
+                    env_steps: *env_steps,
+                    env_steps_total: lines[0].env_steps_total,
+                    mean_return: lines.iter().map(|line| line.episode_return).sum::<f64>() / lines.len() as f64,
+                })
+                .collect()
+        })
+        .collect();
+    let complete = series.iter().map(Vec::len).min().unwrap_or(0);
+    let most = series.iter().map(Vec::len).max().unwrap_or(0);
+    let points = (0..complete)
+        .map(|index| {
+            let at: Vec<&SeedPoint> = series.iter().map(|points| &points[index]).collect();
+            check_same_steps(&label, index, &at)?;
+            let returns: Vec<f64> = at.iter().map(|point| point.mean_return).collect();
+            let mean = |value: fn(&SeedPoint) -> u64| at.iter().map(|p| value(p) as f64).sum::<f64>() / at.len() as f64;
+            Ok(CurvePoint {
+                env_steps: mean(|point| point.env_steps),
+                env_steps_total: mean(|point| point.env_steps_total),
+                iqm: interquartile_mean(&returns),
+                interval: bootstrap_interval(&returns, &format!("plot/{label}/{index}")),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let seeds = by_seed.keys().copied().collect();
+    Ok(Curve { label, method: method.to_owned(), seeds, points, incomplete_points: most - complete })
+}
+
+/// Seeds are compared at the same evaluation; that means something only where it came at about the same step.
+fn check_same_steps(label: &str, index: usize, points: &[&SeedPoint]) -> Result<()> {
+    let first = points.iter().map(|point| point.env_steps).min().unwrap_or(0);
+    let last = points.iter().map(|point| point.env_steps).max().unwrap_or(0);
+    if last - first <= 100.max(last / 20) {
+        return Ok(());
+    }
+    Err(Error::data(format!("the seeds of {label} were evaluated at different steps"))
+        .expected("the same eval.every in all of them")
+        .found(format!("evaluation {index} at step {first} and at step {last}"))
+        .hint("plot these runs apart"))
+}
+
+impl Curves {
+    /// The points as CSV, with the seeds they stand for.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::from("task,method,label,n_seeds,env_steps,env_steps_total,return_iqm,low_95,high_95\n");
+        let quoted = |field: &str| format!("\"{}\"", field.replace('"', "\"\""));
+        for curve in &self.curves {
+            for point in &curve.points {
+                let (low, high) = point.interval.map_or_else(Default::default, |(l, h)| (l.to_string(), h.to_string()));
+                let fields = [
+                    quoted(&self.task),
+                    quoted(&curve.method),
+                    quoted(&curve.label),
+                    curve.seeds.len().to_string(),
+                    point.env_steps.to_string(),
+                    point.env_steps_total.to_string(),
+                    point.iqm.to_string(),
+                    low,
+                    high,
+                ];
+                text.push_str(&fields.join(","));
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// The file next to `svg` that holds its numbers.
+pub fn csv_path(svg: &Path) -> PathBuf {
+    svg.with_extension("csv")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::run::Provenance;
+    use std::fmt::Write as _;
+
+    /// A run directory on disk: for each seed the returns of its evaluations, every 1000 steps, two episodes each.
+    pub(crate) fn run(folder: &Path, name: &str, method: &str, seeds: &[(u64, Vec<f64>)]) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::create_dir(&path).unwrap();
+        let provenance = Provenance {
+            method: method.to_owned(),
+            task: "toy".to_owned(),
+            expert_return: Some(100.0),
+            random_return: Some(-20.0),
+            ..Provenance::default()
+        };
+        std::fs::write(path.join("provenance.json"), serde_json::to_string(&provenance).unwrap()).unwrap();
+        let mut text = String::new();
+        for (seed, returns) in seeds {
+            for (index, value) in (1..).zip(returns) {
+                for (episode, offset) in [(0, -1.0), (1, 1.0)] {
+                    let line = EvaluationLine {
+                        seed: *seed,
+                        env_steps: 1000 * index,
+                        env_steps_total: 1000 * index + 100 * seed,
+                        episode,
+                        episode_return: value + offset,
+                        length: 10,
+                    };
+                    writeln!(text, "{}", serde_json::to_string(&line).unwrap()).unwrap();
+                }
+            }
+        }
+        std::fs::write(path.join("eval.jsonl"), text).unwrap();
+        path
+    }
+
+    #[test]
+    fn seeds_of_a_method_are_aggregated_across_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = run(folder.path(), "a", "hype", &[(0, vec![1.0, 10.0]), (1, vec![2.0, 20.0])]);
+        let second = run(folder.path(), "b", "hype", &[(2, vec![3.0, 60.0, 99.0])]);
+        let third = run(folder.path(), "c", "mm", &[(0, vec![5.0])]);
+        let curves = read(&[first, second, third]).unwrap();
+        let [hype, mm] = &curves.curves[..] else { panic!("{:?}", curves.curves) };
+        assert_eq!((hype.label.as_str(), hype.seeds.as_slice(), hype.incomplete_points), ("HyPE", &[0, 1, 2][..], 1));
+        assert_eq!(hype.points.iter().map(|p| p.iqm).collect::<Vec<_>>(), [2.0, 30.0]);
+        assert_eq!((hype.points[1].env_steps, hype.points[1].env_steps_total), (2000.0, 2100.0));
+        assert_eq!((mm.points[0].iqm, mm.points[0].interval), (5.0, None));
+        assert_eq!(curves.scale.expert_return, Some(100.0));
+        let csv = curves.to_csv();
+        assert_eq!(csv.lines().count(), 4);
+        assert_eq!(csv.lines().last(), Some(r#""toy","mm","MM",1,1000,1000,5,,"#));
+    }
+
+    #[test]
+    fn runs_that_share_a_seed_are_curves_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = ["a", "b"].map(|name| run(folder.path(), name, "mm", &[(0, vec![1.0])]));
+        let labels: Vec<String> = read(&runs).unwrap().curves.into_iter().map(|curve| curve.label).collect();
+        assert_eq!(labels, ["MM a", "MM b"]);
+    }
+
+    #[test]
+    fn curves_that_cannot_be_compared_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = run(folder.path(), "good", "mm", &[(0, vec![1.0])]);
+        let empty = run(folder.path(), "empty", "mm", &[]);
+        assert!(read(&[good.clone(), empty]).unwrap_err().to_string().contains("no evaluation yet"));
+        let damaged = run(folder.path(), "damaged", "mm", &[(1, vec![1.0])]);
+        std::fs::write(damaged.join("eval.jsonl"), "{\"seed\":0}\n").unwrap();
+        assert!(read(&[damaged]).unwrap_err().to_string().contains("line 1 is no evaluation"));
+        let shifted = run(folder.path(), "shifted", "mm", &[(1, vec![1.0])]);
+        let text = std::fs::read_to_string(shifted.join("eval.jsonl")).unwrap().replace("1000", "5000");
+        std::fs::write(shifted.join("eval.jsonl"), text).unwrap();
+        assert!(read(&[good.clone(), shifted]).unwrap_err().to_string().contains("different steps"));
+        let other = run(folder.path(), "other", "mm", &[(1, vec![1.0])]);
+        let text = std::fs::read_to_string(other.join("provenance.json")).unwrap().replace("toy", "hopper");
+        std::fs::write(other.join("provenance.json"), text).unwrap();
+        assert!(read(&[good, other]).unwrap_err().to_string().contains("different tasks"));
+        assert!(read(&[folder.path().join("absent")]).is_err());
+    }
+}

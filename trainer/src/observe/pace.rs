@@ -1,0 +1,63 @@
+//! How fast a run goes, measured over the last minute.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Rates between the newest progress and the oldest of the last minute.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    seen: VecDeque<(Instant, u64, u64)>,
+}
+
+impl Pace {
+    pub(super) fn note(&mut self, now: Instant, env_steps: u64, grad_steps: u64) {
+        // A sample per second is enough; the newest one always stands at the end.
+        if self.seen.len() > 1
+            && self.seen.iter().rev().nth(1).is_some_and(|(at, ..)| now - *at < Duration::from_secs(1))
+        {
+            self.seen.pop_back();
+        }
+        self.seen.push_back((now, env_steps, grad_steps));
+        while self.seen.len() > 2 && self.seen.front().is_some_and(|(at, ..)| now - *at > WINDOW) {
+            self.seen.pop_front();
+        }
+    }
+
+    fn rates(&self) -> Option<(f64, f64)> {
+        let ((start, env_start, grad_start), (end, env_end, grad_end)) = (self.seen.front()?, self.seen.back()?);
+        let secs = (*end - *start).as_secs_f64();
+        let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / secs;
+        (secs > 0.1).then(|| (rate(*env_start, *env_end), rate(*grad_start, *grad_end)))
+    }
+
+    pub(super) fn grad_steps_per_sec(&self) -> Option<f64> {
+        self.rates().map(|(_, grad)| grad)
+    }
+
+    pub(super) fn time_for(&self, env_steps: u64) -> Option<Duration> {
+        let (env, _) = self.rates()?;
+        Duration::try_from_secs_f64(env_steps as f64 / env).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_the_last_minute() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.note(start, 5_000, 10_000);
+        assert_eq!(pace.grad_steps_per_sec(), None);
+        for secs in 1..=100 {
+            let env_steps = 5_000 + if secs <= 40 { 10 * secs } else { 400 + 100 * (secs - 40) };
+            pace.note(start + Duration::from_secs(secs), env_steps, 2 * env_steps);
+        }
+        assert_eq!(pace.grad_steps_per_sec(), Some(200.0));
+        assert_eq!(pace.time_for(8_600), Some(Duration::from_secs(86)));
+    }
+}
