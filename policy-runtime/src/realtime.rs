@@ -33,6 +33,7 @@ mod portable {
     static START: OnceLock<Instant> = OnceLock::new();
 
     /// Nanoseconds since the first call.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now_nanos() -> u64 {
         START.get_or_init(Instant::now).elapsed().as_nanos() as u64
     }

@@ -64,6 +64,7 @@ fn verify_compares_every_pair_of_executions() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a loop in real time is tested")]
 fn run_keeps_the_rate_and_counts_every_tick() {
     let folder = tempfile::tempdir().unwrap();
     let path = bundle(folder.path());

@@ -151,3 +151,25 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }
+
+fn kind_of(kind: policy_runtime::Kind) -> Kind {
+    match kind {
+        policy_runtime::Kind::Usage => Kind::Config,
+        policy_runtime::Kind::Data => Kind::Data,
+        policy_runtime::Kind::Verification => Kind::Verification,
+        policy_runtime::Kind::Interrupted => Kind::Interrupted,
+        _ => Kind::System,
+    }
+}
+
+impl From<policy_runtime::Error> for Error {
+    fn from(error: policy_runtime::Error) -> Self {
+        Self::new(kind_of(error.kind()), error.to_string())
+    }
+}
+
+impl From<export::Error> for Error {
+    fn from(error: export::Error) -> Self {
+        Self::new(kind_of(error.kind()), error.to_string())
+    }
+}

@@ -1,0 +1,178 @@
+//! From parsed arguments to the commands, and from their results to exit codes.
+
+use super::arguments::{Arguments, Checkpoint, Collect, Command, Demos, Engine, Eval, Expert, Settings, Train};
+use super::{collect, doctor, evaluate, export, policy, tasks, train};
+use crate::config::{self, EnvConfig, Overrides, RunConfig};
+use crate::envs::{self, Task, mujoco};
+use crate::error::{Error, Result};
+use crate::observe::Observer;
+use crate::run::directory::Slot;
+use crate::run::driver::Outcome;
+use crate::run::rng::Streams;
+use policy_runtime::EngineChoice;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Runs a command. Results go to `out`, progress to stderr.
+pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
+    match arguments.command {
+        Command::Quickstart(_) => unimplemented!(),
+        Command::Tasks { json } => tasks::list(json, out),
+        Command::Expert(arguments) => expert(&arguments, out),
+        Command::Demos(Demos::Collect(arguments)) => collect_demonstrations(&arguments, out),
+        Command::Demos(Demos::Inspect { file, json }) => super::demos::inspect(&file, json, out),
+        Command::Train(arguments) => start(&arguments, out),
+        Command::Resume(arguments) => {
+            let outcome = train::resume(&arguments.run, arguments.device, watch)?;
+            ended(outcome, &arguments.run, out)
+        }
+        Command::Eval(arguments) => play(&arguments, out),
+        Command::Plot(_) => unimplemented!(),
+        Command::Export(arguments) => {
+            let slot = slot(arguments.checkpoint);
+            let report = export::export(&arguments.source, arguments.seed, slot, &arguments.output)?;
+            say(out, &format!("{} written and verified on {} inputs:", report.path.display(), report.rows))?;
+            report.agreement.iter().try_for_each(|a| {
+                say(
+                    out,
+                    &format!(
+                        "  {}: {} and {} agree to {:.1e} ({:.0} % of what is allowed)",
+                        a.what,
+                        a.left,
+                        a.right,
+                        a.largest_difference,
+                        100.0 * a.largest_share_of_tolerance
+                    ),
+                )
+            })
+        }
+        Command::Doctor { json } => {
+            let report = doctor::examine(&mujoco::Sources::from_env());
+            report.write(json, out)?;
+            if report.is_good() { Ok(()) } else { Err(Error::system("something is missing on this machine")) }
+        }
+    }
+}
+
+fn say(out: &mut dyn Write, line: &str) -> Result<()> {
+    writeln!(out, "{line}").map_err(|e| Error::system("cannot write to standard output").source(e))
+}
+
+fn slot(checkpoint: Checkpoint) -> Slot {
+    match checkpoint {
+        Checkpoint::Last => Slot::Last,
+        Checkpoint::Best => Slot::Best,
+    }
+}
+
+fn watch(config: &RunConfig, task: &Task) -> Box<dyn Observer> {
+    let _ = (config, task);
+    Box::new(())
+}
+
+fn ended(outcome: Outcome, run: &Path, out: &mut dyn Write) -> Result<()> {
+    match outcome {
+        Outcome::Finished => say(out, &format!("finished: {}", run.display())),
+        Outcome::Interrupted => Err(Error::interrupted(format!("stopped; a checkpoint is in {}", run.display()))
+            .hint(format!("hype resume {}", run.display()))),
+    }
+}
+
+fn overrides(settings: &Settings, seeds: Vec<u64>) -> Overrides {
+    Overrides {
+        config_file: settings.config.clone(),
+        set: settings.set.clone(),
+        env_steps: settings.env_steps,
+        seeds,
+        ..Overrides::default()
+    }
+}
+
+fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
+    config::check_method(&arguments.method)?;
+    let task = envs::task(&arguments.task)?;
+    let overrides = Overrides {
+        preset: Some(arguments.preset.clone()),
+        demos: arguments.demos.as_ref().map(|path| absolute(path)).transpose()?,
+        demos_limit: arguments.demos_limit,
+        ..overrides(&arguments.settings, config::parse_seeds(&arguments.seeds)?)
+    };
+    let config = config::resolve(&arguments.method, &task.id, &overrides)?;
+    let default = || Path::new("runs").join(format!("{}-{}", config.method, config.task));
+    let run = arguments.output.clone().unwrap_or_else(default);
+    let outcome = train::train(&config, &run, arguments.settings.device, &*watch(&config, &task))?;
+    ended(outcome, &run, out)
+}
+
+/// Runs are resumed from other folders too.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::io("resolve", path, e))
+}
+
+fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
+    let task = envs::task(&arguments.task)?;
+    let config = config::resolve("expert", &task.id, &overrides(&arguments.settings, vec![arguments.seed]))?;
+    let name = format!("expert-{}-{}", task.id, arguments.seed);
+    let run = arguments.run.clone().unwrap_or_else(|| Path::new("runs").join(name));
+    let file = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}-expert.onnx", task.id)));
+    let device = arguments.settings.device;
+    let outcome = if run.join("config.toml").is_file() {
+        train::resume(&run, device, watch)?
+    } else {
+        train::train(&config, &run, device, &*watch(&config, &task))?
+    };
+    if outcome == Outcome::Interrupted {
+        return ended(outcome, &run, out);
+    }
+    let evaluation = train::write_expert(&run, &file)?;
+    say(out, &format!("{} written", file.display()))?;
+    evaluation.write(false, out).map_err(|e| Error::system("cannot write to standard output").source(e))
+}
+
+fn collect_demonstrations(arguments: &Collect, out: &mut dyn Write) -> Result<()> {
+    let task = envs::task(&arguments.task)?;
+    if arguments.episodes == 0 {
+        return Err(Error::config("--episodes 0").expected("at least 1"));
+    }
+    let random = Streams::new(arguments.seed).stream("random_policy");
+    let mut loaded = policy::open(&arguments.policy, Some(&task.id), EngineChoice::Auto, Slot::Last, random)?;
+    let full_length = arguments.full_length || arguments.policy.starts_with("expert");
+    let collection = collect::Collection { episodes: arguments.episodes, full_length, seed: arguments.seed };
+    let collected = collect::collect(&mut loaded, &task, collection, &arguments.output)?;
+    say(
+        out,
+        &format!(
+            "{}: {} episodes, {} steps, mean return {:.1}; {} episodes that ended early were discarded",
+            arguments.output.display(),
+            collected.episodes,
+            collected.steps,
+            collected.mean_return,
+            collected.discarded
+        ),
+    )
+}
+
+fn play(arguments: &Eval, out: &mut dyn Write) -> Result<()> {
+    let engine = match arguments.engine {
+        None => EngineChoice::Auto,
+        Some(Engine::Native) => EngineChoice::Native,
+        Some(Engine::Tract) => EngineChoice::Tract,
+    };
+    let random = Streams::new(arguments.seed).stream("random_policy");
+    let slot = slot(arguments.checkpoint);
+    let mut loaded = policy::open(&arguments.policy, arguments.task.as_deref(), engine, slot, random)?;
+    let name = arguments.task.clone().or_else(|| loaded.task.clone()).ok_or_else(|| {
+        Error::config(format!("{} does not say which task it is for", arguments.policy)).hint("name it: --task hopper")
+    })?;
+    if !(0.0..=1.0).contains(&arguments.tremble) {
+        return Err(Error::config("--tremble").expected("0 to 1").found(arguments.tremble));
+    }
+    if arguments.checkpoint == Checkpoint::Best {
+        loaded.label += " (best checkpoint: oracle)";
+    }
+    let task = envs::task(&name)?;
+    loaded.check_widths(&task)?;
+    let env = EnvConfig { tremble: arguments.tremble };
+    let evaluation = evaluate::evaluate(&mut loaded, &task, &env, arguments.episodes, arguments.seed)?;
+    evaluation.write(arguments.json, out).map_err(|e| Error::system("cannot write to standard output").source(e))
+}

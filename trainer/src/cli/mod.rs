@@ -1,0 +1,14 @@
+//! What the commands of `hype` do, apart from reading the command line.
+
+pub mod arguments;
+pub mod collect;
+pub mod demos;
+mod dispatch;
+pub mod doctor;
+pub mod evaluate;
+pub mod export;
+pub mod policy;
+pub mod tasks;
+pub mod train;
+
+pub use dispatch::dispatch;

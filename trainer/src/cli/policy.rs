@@ -1,0 +1,145 @@
+//! POLICY on the command line: a file, a run, a bundle, `expert:TASK` or `random`.
+
+use crate::envs::{Task, task};
+use crate::error::{Error, Result};
+use crate::run::directory::{Slot, checkpoint_path, read_config};
+use crate::run::driver::{Snapshot, read_snapshot};
+use crate::run::rng::Stream;
+use crate::{config::RunConfig, to_policy};
+use policy_runtime::{EngineChoice, Observation, Policy};
+use std::path::Path;
+
+/// Experts that come with the program: trained by `hype expert` with the command in the `.json` beside each.
+const SHIPPED: [(&str, &[u8], &str); 0] = [];
+
+/// A policy that can play.
+pub enum Player {
+    /// A network, executed as a robot would.
+    Network(Box<Policy>),
+    /// Uniform random actions.
+    Random(Stream),
+}
+
+/// A policy with what is known about it.
+pub struct Loaded {
+    /// The policy.
+    pub player: Player,
+    /// The task that it was trained on, where it says so.
+    pub task: Option<String>,
+    /// What to call it.
+    pub label: String,
+}
+
+impl Player {
+    /// Writes the action for one raw observation, in environment units.
+    pub fn act(&mut self, task: &Task, observation: &[f32], action_env: &mut [f32]) -> Result<()> {
+        match self {
+            Self::Network(policy) => {
+                let observation = Observation { values: observation, stamp_nanos: 0 };
+                let verdict = policy.step(0, &observation, action_env);
+                if verdict.is_good() {
+                    return Ok(());
+                }
+                Err(Error::data(format!("the policy refused an observation of {}: {verdict:?}", task.id))
+                    .hint("check that the policy was trained on this task"))
+            }
+            Self::Random(stream) => {
+                for (value, (low, high)) in action_env.iter_mut().zip(task.action_low().iter().zip(task.action_high()))
+                {
+                    *value = stream.uniform(f64::from(*low), f64::from(high)) as f32;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Opens POLICY. `for_task` completes a bare `expert`; `slot` chooses a run's checkpoint.
+pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot, random: Stream) -> Result<Loaded> {
+    if name == "random" {
+        return Ok(Loaded { player: Player::Random(random), task: None, label: "random".into() });
+    }
+    if let Some(task) = name.strip_prefix("expert") {
+        let task = match (task.strip_prefix(':'), for_task) {
+            (Some(task), _) | (None, Some(task)) => task,
+            (None, None) => return Err(Error::config("POLICY `expert` without a task").hint("write expert:TASK")),
+        };
+        let policy = Policy::from_onnx(shipped(task)?, engine)?;
+        return Ok(network(policy, format!("expert:{task}")));
+    }
+    let path = Path::new(name);
+    if path.join("config.toml").is_file() {
+        let (config, snapshot) = read_run(path, slot, None)?;
+        let task = task(&config.task)?;
+        let contract = to_policy::contract(&task);
+        let graph = to_policy::policy_graph(&snapshot.networks, &contract)?;
+        let policy = match engine {
+            EngineChoice::Tract => Policy::from_onnx(&::export::onnx_policy(&graph, &contract)?, engine)?,
+            _ => Policy::from_graph(contract, graph)?,
+        };
+        return Ok(network(policy, name.into()));
+    }
+    if !path.exists() {
+        return Err(Error::config(format!("there is no policy `{name}`"))
+            .expected("a policy file, a run folder, a bundle, expert:TASK or random"));
+    }
+    Ok(network(Policy::load(path, engine)?, name.into()))
+}
+
+fn network(policy: Policy, label: String) -> Loaded {
+    let task = policy.contract().map(|contract| contract.task.clone());
+    Loaded { player: Player::Network(Box::new(policy)), task, label }
+}
+
+/// The shipped expert's ONNX file. The expert of a truncated or older layout is not the default one.
+pub fn shipped(task: &str) -> Result<&'static [u8]> {
+    SHIPPED.iter().find(|(name, ..)| *name == task).map(|(_, bytes, _)| *bytes).ok_or_else(|| {
+        let known: Vec<&str> = SHIPPED.iter().map(|(name, ..)| *name).collect();
+        Error::config(format!("there is no shipped expert for `{task}`"))
+            .expected(format!("one of {}", known.join(", ")))
+            .hint(format!("train one: hype expert {task} -o expert.onnx"))
+    })
+}
+
+/// A run's configuration, and the newest (or best) checkpoint of one of its seeds: the given one, else the first.
+pub fn read_run(path: &Path, slot: Slot, seed: Option<u64>) -> Result<(RunConfig, Snapshot)> {
+    let config = read_run_config(path)?;
+    let seed = match seed {
+        Some(seed) if !config.seeds.contains(&seed) => {
+            return Err(Error::config(format!("{} has no seed {seed}", path.display()))
+                .expected(format!("one of {:?}", config.seeds)));
+        }
+        Some(seed) => seed,
+        None => config.seeds.first().copied().unwrap_or(0),
+    };
+    let file = checkpoint_path(path, slot, seed);
+    if !file.exists() {
+        return Err(Error::data(format!("{} has no checkpoint of seed {seed} yet", path.display()))
+            .hint(format!("hype resume {}", path.display())));
+    }
+    Ok((config, read_snapshot(&file)?))
+}
+
+/// A run's resolved configuration.
+pub fn read_run_config(path: &Path) -> Result<RunConfig> {
+    toml::from_str(&read_config(path)?).map_err(|e| {
+        Error::data(format!("{} does not fit this version of the program", path.join("config.toml").display()))
+            .source(e)
+    })
+}
+
+impl Loaded {
+    /// Refuses a network whose widths are not the task's.
+    pub fn check_widths(&self, task: &Task) -> Result<()> {
+        let Player::Network(policy) = &self.player else { return Ok(()) };
+        let found = (policy.observation_width(), policy.action_width());
+        let expected = (task.observation_width(), task.action_width());
+        if found == expected {
+            return Ok(());
+        }
+        let words = |(observation, action): (usize, usize)| format!("{observation} observations and {action} actions");
+        Err(Error::data(format!("{} does not fit the task {}", self.label, task.id))
+            .expected(words(expected))
+            .found(words(found)))
+    }
+}

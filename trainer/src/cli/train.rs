@@ -1,0 +1,171 @@
+//! `hype train`, `hype resume` and `hype expert`.
+
+use super::policy::{Loaded, Player, read_run, read_run_config};
+use crate::config::RunConfig;
+use crate::demos::{self, Demonstrations};
+use crate::envs::{Task, task};
+use crate::error::{Error, Result};
+use crate::methods::demonstrated::Demonstrated;
+use crate::methods::expert::Expert;
+use crate::methods::hype::Hype;
+use crate::nn::{Cpu, Train};
+use crate::observe::Observer;
+use crate::run::directory::{Slot, is_finished, read_provenance};
+use crate::run::driver::{Outcome, run_cohort};
+use crate::run::{Provenance, RunDirectory};
+use crate::{envs, run, to_policy};
+use policy_runtime::Policy;
+use std::path::Path;
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU; needs a program built with `--features cuda`.
+    Cuda,
+}
+
+/// Starts a run in `directory`. Everything that can be refused is refused before the folder is made.
+pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dyn Observer) -> Result<Outcome> {
+    check_device(device)?;
+    let task = task(&config.task)?;
+    let demonstrations = load_demonstrations(config, &task)?;
+    let mut provenance = Provenance::detect();
+    provenance.method.clone_from(&config.method);
+    provenance.task.clone_from(&config.task);
+    provenance.seeds.clone_from(&config.seeds);
+    provenance.mujoco_version = Some(envs::mujoco::VERSION.to_string());
+    provenance.expert_return = task.expert_return;
+    provenance.random_return = task.random_return;
+    if let Some(demonstrations) = &demonstrations {
+        provenance.demos_path = config.demos.as_ref().map(|path| path.display().to_string());
+        provenance.demos_sha256.clone_from(&demonstrations.sha256);
+        provenance.demos_episodes = Some(demonstrations.episodes.len());
+    }
+    let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
+    let directory = RunDirectory::create(directory, &text, &provenance)?;
+    go(config, demonstrations, &task, &directory, observer)
+}
+
+/// Continues a run from its last checkpoints; a finished one is left as it is.
+pub fn resume(
+    path: &Path,
+    device: Device,
+    observer: impl Fn(&RunConfig, &Task) -> Box<dyn Observer>,
+) -> Result<Outcome> {
+    check_device(device)?;
+    let config = read_run_config(path)?;
+    if is_finished(path) {
+        return Ok(Outcome::Finished);
+    }
+    let directory = RunDirectory::open(path)?;
+    let task = task(&config.task)?;
+    let demonstrations = load_demonstrations(&config, &task)?;
+    let recorded = read_provenance(path)?.demos_sha256;
+    let found = demonstrations.as_ref().and_then(|d| d.sha256.clone());
+    if recorded != found {
+        return Err(Error::data("the demonstrations are not the ones that the run was started with")
+            .expected(format!("SHA-256 {}", recorded.unwrap_or_default()))
+            .found(found.unwrap_or_default())
+            .hint("put the original file back, or start a new run"));
+    }
+    let observer = observer(&config, &task);
+    go(&config, demonstrations, &task, &directory, &*observer)
+}
+
+fn check_device(device: Device) -> Result<()> {
+    if device == Device::Cuda {
+        return Err(Error::config("--device cuda is not available yet")
+            .expected("--device cpu")
+            .hint("train on the CPU: a cohort of seeds uses all cores"));
+    }
+    Ok(())
+}
+
+fn go(
+    config: &RunConfig,
+    demonstrations: Option<Demonstrations>,
+    task: &Task,
+    directory: &RunDirectory,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
+    run::signals::install()?;
+    let device = Default::default();
+    match demonstrations {
+        None => run_cohort(config, directory, observer, |seed| Expert::<Cpu>::new(config, seed, &device)),
+        Some(demonstrations) => {
+            let expert = Demonstrated::new(&demonstrations, task)?;
+            run_cohort(config, directory, observer, |seed| adversarial::<Cpu>(config, expert.clone(), seed, &device))
+        }
+    }
+}
+
+fn adversarial<B: Train>(config: &RunConfig, expert: Demonstrated, seed: u64, device: &B::Device) -> Result<Hype<B>> {
+    let reward = config.reward.as_ref().ok_or_else(|| {
+        Error::config(format!("the configuration of {} lacks the table `reward`", config.method))
+            .hint("start from a preset: hype train METHOD TASK")
+    })?;
+    Hype::new(config, reward, expert, seed, device)
+}
+
+/// The demonstrations that `config` names, checked against the task; none for forward reinforcement learning.
+fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonstrations>> {
+    if config.method == "expert" {
+        return Ok(None);
+    }
+    let path = config.demos.as_ref().ok_or_else(|| {
+        Error::config(format!("{} learns from demonstrations", config.method))
+            .expected("--demos FILE")
+            .hint(format!("hype demos collect {} -o demos.hdf5", config.task))
+    })?;
+    let mut demonstrations = demos::read(path)?;
+    demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
+    if let Some(limit) = config.demos_limit {
+        demonstrations = demonstrations.limit(limit)?;
+    }
+    Ok(Some(demonstrations))
+}
+
+/// Seed of the episodes that an expert's reported score comes from: none that training or selection used.
+const REPORT_SEED: u64 = 1_000_003;
+
+/// Episodes of an expert's report.
+const REPORT_EPISODES: u64 = 20;
+
+/// Writes the best checkpoint (by true return: only experts may be chosen so) of a finished expert run as a policy file,
+/// with its provenance beside it, and returns its score on fresh episodes.
+pub fn write_expert(run: &Path, file: &Path) -> Result<super::evaluate::Evaluation> {
+    let (config, snapshot) = read_run(run, Slot::Best, None)?;
+    let task = task(&config.task)?;
+    let contract = to_policy::contract(&task);
+    let graph = to_policy::policy_graph(&snapshot.networks, &contract)?;
+    let bytes = ::export::onnx_policy(&graph, &contract)?;
+    let player = Player::Network(Box::new(Policy::from_graph(contract, graph)?));
+    let mut loaded = Loaded { player, task: Some(task.id.clone()), label: file.display().to_string() };
+    let env = crate::config::EnvConfig { tremble: 0.0 };
+    let evaluation = super::evaluate::evaluate(&mut loaded, &task, &env, REPORT_EPISODES, REPORT_SEED)?;
+    let provenance = read_provenance(run)?;
+    let certificate = serde_json::json!({
+        "task": task.id,
+        "command": provenance.command,
+        "seed": config.seeds.first(),
+        "commit": provenance.commit,
+        "hype_version": provenance.hype_version,
+        "cpu": provenance.cpu,
+        "mujoco_version": provenance.mujoco_version,
+        "chosen_at_env_steps": snapshot.env_steps,
+        "chosen_by": "largest mean true return of the run's evaluations",
+        "return_mean": evaluation.mean_return,
+        "return_std": evaluation.std_return,
+        "return_episodes": REPORT_EPISODES,
+        "return_seed": REPORT_SEED,
+    });
+    let mut text = serde_json::to_string_pretty(&certificate)
+        .map_err(|e| Error::system("cannot encode the expert's provenance").source(e))?;
+    text.push('\n');
+    run::files::write(file, &bytes)?;
+    run::files::write(&file.with_extension("json"), text.as_bytes())?;
+    Ok(evaluation)
+}

@@ -1,0 +1,68 @@
+//! Presets: layered tables in files of their own, every number with its source.
+
+use crate::error::{Error, Result, nearest};
+use toml::{Table, Value};
+
+const EXPERT: &str = include_str!("../../presets/expert.toml");
+const ADVERSARIAL: &str = include_str!("../../presets/adversarial.toml");
+
+/// Methods that `hype train` takes.
+pub const METHODS: [&str; 2] = ["hype", "mm"];
+
+/// Which published source a preset follows: `fixed` is right, `code` has the published faults, `paper` is as written.
+pub const PROFILES: [&str; 3] = ["fixed", "code", "paper"];
+
+/// The preset of `method` (or `expert`) on `task` in `profile`: base, then task, method, method on task, profile, profile on task.
+pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
+    let text = if method == "expert" {
+        EXPERT
+    } else if METHODS.contains(&method) {
+        ADVERSARIAL
+    } else {
+        return Err(unknown("method", method, &METHODS));
+    };
+    if !PROFILES.contains(&profile) {
+        return Err(unknown("preset", profile, &PROFILES));
+    }
+    let layers: Table = text.parse().map_err(|e| Error::config("a built-in preset cannot be read").source(e))?;
+    let task = task.split_once("-v").map_or(task, |(name, _)| name);
+    let mut resolved = Table::new();
+    for path in [
+        vec!["base"],
+        vec!["task", task],
+        vec!["method", method],
+        vec!["method", method, "task", task],
+        vec!["profile", profile],
+        vec!["profile", profile, "task", task],
+    ] {
+        if let Some(layer) = find(&layers, &path) {
+            let layer = layer.iter().filter(|(key, _)| *key != "task").map(|(k, v)| (k.clone(), v.clone())).collect();
+            overlay(&mut resolved, layer);
+        }
+    }
+    Ok(resolved)
+}
+
+fn find<'a>(table: &'a Table, path: &[&str]) -> Option<&'a Table> {
+    path.iter().try_fold(table, |table, key| table.get(*key)?.as_table())
+}
+
+/// Puts `over` on top of `under`, table by table.
+pub(super) fn overlay(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => overlay(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
+    let error = Error::config(format!("unknown {what} `{name}`")).expected(format!("one of {}", known.join(", ")));
+    match nearest(name, known.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}

@@ -1,0 +1,159 @@
+//! From a command line to the resolved configuration: preset < `--config` file < `--set` < explicit flags.
+
+use super::presets::{overlay, table, unknown};
+use super::{RunConfig, validate};
+use crate::error::{Error, Result, nearest};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Keys that a preset may leave out.
+const OPTIONAL: [&str; 4] = ["sac.target_entropy", "reward.clip", "demos", "demos_limit"];
+
+/// Keys that the command line sets, not a file.
+const RESERVED: [&str; 4] = ["method", "task", "preset", "seeds"];
+
+/// What the user asked for on top of a preset.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Profile; `fixed` where absent.
+    pub preset: Option<String>,
+    /// A file of the same keys as `config.toml`.
+    pub config_file: Option<PathBuf>,
+    /// `a.b=c` settings.
+    pub set: Vec<String>,
+    /// Environment steps per seed.
+    pub env_steps: Option<u64>,
+    /// The cohort.
+    pub seeds: Vec<u64>,
+    /// Demonstration file.
+    pub demos: Option<PathBuf>,
+    /// Use the first so many episodes.
+    pub demos_limit: Option<usize>,
+}
+
+/// The configuration of `method` on `task`. The task's name must have been checked.
+pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunConfig> {
+    let profile = overrides.preset.as_deref().unwrap_or("fixed");
+    let mut resolved = table(method, task, profile)?;
+    let known = known_keys(&resolved);
+    if let Some(path) = &overrides.config_file {
+        let layer = read(path)?;
+        check_keys(&layer, &known, &path.display().to_string())?;
+        overlay(&mut resolved, layer);
+    }
+    for setting in &overrides.set {
+        let layer = parse_setting(setting)?;
+        check_keys(&layer, &known, "--set")?;
+        overlay(&mut resolved, layer);
+    }
+    let mut flags = Table::new();
+    for (key, value) in [("method", method), ("task", task), ("preset", profile)] {
+        flags.insert(key.into(), Value::String(value.into()));
+    }
+    let integer = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    flags.insert("seeds".into(), Value::Array(overrides.seeds.iter().map(|seed| integer(*seed)).collect()));
+    if let Some(steps) = overrides.env_steps {
+        flags.insert("env_steps".into(), integer(steps));
+    }
+    if let Some(demos) = &overrides.demos {
+        flags.insert("demos".into(), Value::String(demos.display().to_string()));
+    }
+    if let Some(limit) = overrides.demos_limit {
+        flags.insert("demos_limit".into(), integer(limit as u64));
+    }
+    overlay(&mut resolved, flags);
+    let config: RunConfig = resolved.try_into().map_err(|e: toml::de::Error| {
+        Error::config(format!("a setting of {method} on {task} does not fit: {}", e.message()))
+    })?;
+    validate::validate(&config)?;
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::config(format!("cannot read the configuration file {}", path.display())).source(e))?;
+    text.parse().map_err(|e: toml::de::Error| {
+        Error::config(format!("the configuration file {} is not valid TOML", path.display())).source(e)
+    })
+}
+
+/// `a.b=c` as a nested table; what is no TOML value is taken as text.
+fn parse_setting(setting: &str) -> Result<Table> {
+    let (path, text) = setting.split_once('=').ok_or_else(|| {
+        Error::config(format!("--set {setting}")).expected("key=value, for instance sac.batch_size=128")
+    })?;
+    let text = text.trim();
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.into()));
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut table = Table::new();
+    table.insert(last.into(), value);
+    for key in keys.into_iter().rev() {
+        table = [(key.to_string(), Value::Table(table))].into_iter().collect();
+    }
+    Ok(table)
+}
+
+fn known_keys(preset: &Table) -> Vec<String> {
+    let mut keys = Vec::new();
+    walk(preset, "", &mut keys);
+    keys.extend(
+        OPTIONAL.iter().filter(|key| !key.starts_with("reward.") || preset.contains_key("reward")).map(|k| (*k).into()),
+    );
+    keys
+}
+
+fn walk(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => walk(inner, &path, keys),
+            _ => keys.push(path),
+        }
+    }
+}
+
+fn check_keys(layer: &Table, known: &[String], place: &str) -> Result<()> {
+    let mut keys = Vec::new();
+    walk(layer, "", &mut keys);
+    for key in keys {
+        if RESERVED.contains(&key.as_str()) {
+            return Err(Error::config(format!("{place} sets `{key}`")).hint("give it on the command line instead"));
+        }
+        if !known.contains(&key) {
+            let error = Error::config(format!("unknown configuration key `{key}` in {place}"));
+            return Err(match nearest(&key, known.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(format!("the keys are {}", known.join(", "))),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Seeds as the command line writes them: `3` is the one seed 3, `0..5` five of them (half-open), `0,4` a list.
+pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
+    let wrong =
+        || Error::config(format!("--seeds {text}")).expected("a seed (3), a half-open range (0..5) or a list (0,4)");
+    let number = |part: &str| part.trim().parse::<u64>().map_err(|_| wrong());
+    let seeds: Vec<u64> = match text.split_once("..") {
+        Some((from, to)) => (number(from)?..number(to)?).collect(),
+        None => text.split(',').map(number).collect::<Result<_>>()?,
+    };
+    let mut unique = seeds.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    if seeds.is_empty() || unique.len() != seeds.len() || seeds.iter().any(|seed| i64::try_from(*seed).is_err()) {
+        return Err(wrong().found("no seed, the same one twice, or one beyond 2^63 - 1"));
+    }
+    Ok(seeds)
+}
+
+/// An error for a method name that does not exist.
+pub fn check_method(name: &str) -> Result<()> {
+    if super::METHODS.contains(&name) { Ok(()) } else { Err(unknown("method", name, &super::METHODS)) }
+}

@@ -1,0 +1,67 @@
+use super::*;
+
+fn resolved(method: &str, task: &str, set: &[&str]) -> crate::error::Result<RunConfig> {
+    let set = set.iter().map(|s| (*s).to_string()).collect();
+    resolve(method, task, &Overrides { set, seeds: vec![0], ..Overrides::default() })
+}
+
+#[test]
+fn every_preset_resolves_and_survives_its_own_file() {
+    for method in METHODS.into_iter().chain(["expert"]) {
+        for task in ["hopper", "walker2d", "half-cheetah", "ant", "humanoid", "pendulum", "hopper-v4"] {
+            for profile in PROFILES {
+                let overrides = Overrides { preset: Some(profile.into()), seeds: vec![1, 2], ..Overrides::default() };
+                let config = resolve(method, task, &overrides).unwrap();
+                let text = toml::to_string(&config).unwrap();
+                assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
+                assert_eq!(config.hybrid.schedule.is_empty(), method != "hype", "only HyPE mixes expert rows");
+            }
+        }
+    }
+}
+
+#[test]
+fn profiles_differ_where_the_sources_do() {
+    let profile = |name: &str| {
+        resolve("hype", "hopper", &Overrides { preset: Some(name.into()), seeds: vec![0], ..Overrides::default() })
+            .unwrap()
+    };
+    let (fixed, code, paper) = (profile("fixed"), profile("code"), profile("paper"));
+    assert_eq!(fixed.hybrid.schedule, [Stage(0.2, 0.1, 200_000), Stage(0.1, 0.01, 1_000_000)]);
+    assert!(!fixed.sac.timeouts_are_terminal && code.sac.timeouts_are_terminal);
+    assert_eq!(code.sac.learning_rate_schedule, RateSchedule::Sawtooth);
+    let period = |config: &RunConfig| config.reward.as_ref().unwrap().update_every;
+    assert_eq!((period(&fixed), period(&code), period(&paper)), (5_000, 5_000, 10_000));
+}
+
+#[test]
+fn settings_override_and_wrong_ones_are_named() {
+    let config = resolved("mm", "hopper", &["sac.batch_size=128", "sac.optimizer=adam", "reward.clip=40.0"]).unwrap();
+    assert_eq!((config.sac.batch_size, config.sac.optimizer), (128, Optimizer::Adam));
+    assert_eq!(config.reward.unwrap().clip, Some(40.0));
+    for (set, words) in [
+        ("sac.batchsize=128", ["sac.batchsize", "did you mean `sac.batch_size`"]),
+        ("sac.discount=1.5", ["sac.discount", "found 1.5"]),
+        ("env.tremble=-1", ["does not fit", ""]),
+        ("env.tremble=-0.5", ["env.tremble", "0 to 1"]),
+        ("task=\"ant\"", ["task", "command line"]),
+        ("hello", ["--set hello", "key=value"]),
+        ("hybrid.schedule=[[0.2, 0.1, 100], [0.1, 0.0, 50]]", ["hybrid.schedule", "later"]),
+    ] {
+        let error = resolved("hype", "hopper", &[set]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{set}: {text}");
+    }
+    assert!(resolved("hyp", "hopper", &[]).unwrap_err().to_string().contains("did you mean `hype`"));
+}
+
+#[test]
+fn seeds_are_one_a_range_or_a_list() {
+    assert_eq!(parse_seeds("3").unwrap(), [3]);
+    assert_eq!(parse_seeds("0..5").unwrap(), [0, 1, 2, 3, 4]);
+    assert_eq!(parse_seeds("0,4").unwrap(), [0, 4]);
+    for wrong in ["", "a", "5..5", "1,1", "-1", "0..x"] {
+        assert!(parse_seeds(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Demonstrations as the methods use them: rows for the policy learner, pairs for the discriminator, states to reset to.
+
+use crate::demos::Demonstrations;
+use crate::envs::{DemoResets, ResetState, Task};
+use crate::error::{Error, Result};
+use crate::replay::{ReplayBuffer, Transition};
+use crate::reward::discriminator::Pairs;
+use std::sync::Arc;
+
+/// Expert data, actions in [-1, 1].
+#[derive(Debug, Clone)]
+pub struct Demonstrated {
+    /// Every transition, for hybrid batches. Its task rewards are not a number: imitation has none.
+    pub rows: ReplayBuffer,
+    /// Every state-action pair.
+    pub pairs: Pairs,
+    episodes: Option<Arc<[Vec<ResetState>]>>,
+}
+
+impl Demonstrated {
+    /// Converts demonstrations of `task`; their widths have been checked on load.
+    pub fn new(demonstrations: &Demonstrations, task: &Task) -> Result<Self> {
+        let actions = demonstrations.actions_unit(&task.action_low(), &task.action_high())?;
+        let (observation_width, action_width) = (demonstrations.obs_dim, demonstrations.act_dim);
+        let mut rows = ReplayBuffer::new(demonstrations.len(), observation_width, action_width);
+        let mut pairs = Pairs::new(observation_width + action_width);
+        for row in 0..demonstrations.len() {
+            let action = &actions[row * action_width..][..action_width];
+            pairs.push(demonstrations.observation(row), action);
+            rows.push(Transition {
+                observation: demonstrations.observation(row),
+                action_unit: action,
+                task_reward: f32::NAN,
+                next_observation: demonstrations.next_observation(row),
+                terminated: demonstrations.terminals[row],
+            });
+        }
+        let state = |row| {
+            let (qpos, qvel) = demonstrations.state(row)?;
+            Some(ResetState { qpos: qpos.to_vec(), qvel: qvel.to_vec(), warmstart: None })
+        };
+        let episodes: Option<Vec<Vec<ResetState>>> =
+            demonstrations.episodes.iter().map(|rows| rows.clone().map(state).collect()).collect();
+        Ok(Self { rows, pairs, episodes: episodes.map(Arc::from) })
+    }
+
+    /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.
+    pub fn resets(&self, alpha: f64) -> Result<Option<DemoResets>> {
+        if alpha == 0.0 {
+            return Ok(None);
+        }
+        let episodes = self.episodes.clone().ok_or_else(|| {
+            Error::data("resets to expert states need the physics states of the demonstrations")
+                .expected("infos/qpos and infos/qvel in the demonstration file")
+                .found("none")
+                .hint("collect demonstrations with `hype demos collect`, or set reset.probability=0")
+        })?;
+        Ok(Some(DemoResets { episodes, alpha }))
+    }
+}

@@ -1,0 +1,116 @@
+//! The shape of a perceptron, its flat parameter vector, and applying it.
+
+use super::ops::MlpBackend;
+use burn::tensor::{Tensor, TensorPrimitive};
+use serde::{Deserialize, Serialize};
+
+/// Sizes of a perceptron with ReLU between its layers and a linear output.
+///
+/// Parameters lie layer by layer, `W0[members, in, out] b0[members, out] W1 …`, row-major.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MlpSpec {
+    /// Independent networks side by side.
+    pub members: usize,
+    /// Inputs, hidden widths, outputs.
+    pub widths: Vec<usize>,
+}
+
+/// Where one layer lies in the flat parameter vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Input width.
+    pub inputs: usize,
+    /// Output width.
+    pub outputs: usize,
+    /// Offset of `W[members, inputs, outputs]`.
+    pub weight: usize,
+    /// Offset of `b[members, outputs]`.
+    pub bias: usize,
+}
+
+impl MlpSpec {
+    /// A perceptron of `members` copies with `inputs`, `hidden` and `outputs` widths.
+    pub fn new(members: usize, inputs: usize, hidden: &[usize], outputs: usize) -> Self {
+        let widths = [inputs].iter().chain(hidden).chain(&[outputs]).copied().collect();
+        Self { members, widths }
+    }
+
+    /// Width of an input row.
+    pub fn inputs(&self) -> usize {
+        self.widths[0]
+    }
+
+    /// Width of an output row.
+    pub fn outputs(&self) -> usize {
+        self.widths[self.widths.len() - 1]
+    }
+
+    /// Number of linear layers.
+    pub fn depth(&self) -> usize {
+        self.widths.len() - 1
+    }
+
+    /// The layers with their places in the parameter vector.
+    pub fn layers(&self) -> impl DoubleEndedIterator<Item = Layer> + ExactSizeIterator + '_ {
+        (0..self.depth()).map(|index| {
+            let before: usize = self.widths.windows(2).take(index).map(|w| (w[0] + 1) * w[1]).sum();
+            let (inputs, outputs) = (self.widths[index], self.widths[index + 1]);
+            let weight = before * self.members;
+            Layer { inputs, outputs, weight, bias: weight + self.members * inputs * outputs }
+        })
+    }
+
+    /// Length of the flat parameter vector.
+    pub fn len(&self) -> usize {
+        self.layers().last().map_or(0, |layer| layer.bias + self.members * layer.outputs)
+    }
+
+    /// Whether there is nothing to learn.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Applies the perceptron.
+///
+/// # Shapes
+/// - `x`: `[members | 1, batch, inputs]`
+/// - `params`: `[spec.len()]`
+/// - output: `[members, batch, outputs]`
+pub fn forward<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B, 1>) -> Tensor<B, 3> {
+    let (y, _) = B::mlp_forward(spec, primitive(x), primitive(params));
+    tensor(y)
+}
+
+/// Gradient of the scalar output with respect to the input row, differentiable in the parameters (first order).
+///
+/// # Shapes
+/// - `x`: `[members | 1, batch, inputs]`, constant
+/// - output: `[members, batch, inputs]`
+pub fn input_gradient<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B, 1>) -> Tensor<B, 3> {
+    let (g, _, _) = B::input_gradient(spec, primitive(x), primitive(params));
+    tensor(g)
+}
+
+pub(super) fn primitive<B: MlpBackend, const D: usize>(tensor: Tensor<B, D>) -> super::ops::Float<B> {
+    tensor.into_primitive().tensor()
+}
+
+pub(super) fn tensor<B: MlpBackend, const D: usize>(primitive: super::ops::Float<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_tile_the_parameter_vector() {
+        let spec = MlpSpec::new(2, 3, &[4, 5], 1);
+        let layers: Vec<_> = spec.layers().collect();
+        assert_eq!(layers[0], Layer { inputs: 3, outputs: 4, weight: 0, bias: 24 });
+        assert_eq!(layers[1], Layer { inputs: 4, outputs: 5, weight: 32, bias: 72 });
+        assert_eq!(layers[2], Layer { inputs: 5, outputs: 1, weight: 82, bias: 92 });
+        assert_eq!(spec.len(), 94);
+    }
+}

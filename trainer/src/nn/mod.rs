@@ -1,0 +1,29 @@
+//! Networks: multi-layer perceptrons whose parameters are one flat vector, and the operations on them.
+//!
+//! Every network carries a leading `members` axis (twin critics, ensembles, stacked seeds): inputs are
+//! `[members | 1, batch, inputs]`, outputs `[members, batch, outputs]`. The whole perceptron is one operation with its own
+//! backward pass ([`ops::MlpBackend`]); its default body is ordinary Burn tensor code ([`reference`]), which serves
+//! CUDA and is the oracle of the fused CPU kernels ([`flex`]).
+
+pub mod flex;
+pub mod init;
+mod kernels;
+pub mod mlp;
+pub mod ops;
+pub mod optimizer;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+use burn::tensor::backend::AutodiffBackend;
+
+/// Where a network is trained on the CPU.
+pub type Cpu = burn::backend::Autodiff<burn::backend::Flex>;
+
+/// What a learner asks of its backend: Burn autodiff over a backend that knows the perceptron operations.
+pub trait Train: AutodiffBackend<InnerBackend: ops::MlpBackend> + ops::MlpBackend {}
+
+impl<B: AutodiffBackend<InnerBackend: ops::MlpBackend> + ops::MlpBackend> Train for B {}
+
+/// The backend without autodiff under `B`.
+pub type Inner<B> = <B as AutodiffBackend>::InnerBackend;

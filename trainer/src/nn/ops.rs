@@ -1,0 +1,191 @@
+//! The operations a backend runs perceptrons with, and how autodiff sees them.
+//!
+//! The default bodies are ordinary Burn tensor code, so a backend without kernels of its own (CUDA) implements the trait
+//! with an empty body. [`Autodiff`] gets one implementation that records each operation with its explicit backward pass.
+
+use super::mlp::MlpSpec;
+use super::reference;
+use burn::backend::autodiff::{
+    Autodiff,
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::tensor::backend::Backend;
+
+/// A float tensor as the backend holds it.
+pub type Float<B> = burn::tensor::ops::FloatTensor<B>;
+
+/// One step of Adam, or of Optimistic Adam, on a flat parameter vector, and what else is done in the same pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// Count of this step, from 1.
+    pub time: u32,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// L2 penalty added to the gradient (not decoupled).
+    pub weight_decay: f64,
+    /// Extrapolate with the previous direction first: spec/algorithms 1.4, georgepar/optimistic-adam.
+    pub optimistic: bool,
+    /// Rate at which a target vector follows (`target = (1-rate)·target + rate·params`).
+    pub polyak_rate: f64,
+}
+
+impl AdamStep {
+    /// Bias-corrected learning rate. The optimistic form corrects both moments here, plain Adam the first alone.
+    pub fn rate(&self) -> f64 {
+        let first = 1.0 - self.beta1.powi(self.time as i32);
+        let second = 1.0 - self.beta2.powi(self.time as i32);
+        if self.optimistic { self.learning_rate * second.sqrt() / first } else { self.learning_rate / first }
+    }
+
+    /// Factor of the second moment's root: plain Adam corrects its bias before epsilon is added (as PyTorch does).
+    pub fn root_scale(&self) -> f64 {
+        if self.optimistic { 1.0 } else { 1.0 / (1.0 - self.beta2.powi(self.time as i32)).sqrt() }
+    }
+}
+
+/// What [`MlpBackend::adam`] gives back.
+#[derive(Debug)]
+pub struct AdamResult<B: Backend> {
+    /// Parameters after the step.
+    pub params: Float<B>,
+    /// First moment.
+    pub first: Float<B>,
+    /// Second moment.
+    pub second: Float<B>,
+    /// The following vector, if one was given.
+    pub target: Option<Float<B>>,
+}
+
+/// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the activations after each ReLU.
+pub trait MlpBackend: Backend {
+    /// Output, and the hidden activations that the backward pass needs.
+    fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
+        reference::forward::<Self>(spec, x, params)
+    }
+
+    /// Gradients of the input and the parameters from `gy`, the gradient of the output; each only where needed.
+    fn mlp_backward(
+        spec: &MlpSpec,
+        x: Float<Self>,
+        params: Float<Self>,
+        hidden: Vec<Float<Self>>,
+        gy: Float<Self>,
+        need: Need,
+    ) -> (Option<Float<Self>>, Option<Float<Self>>) {
+        reference::backward::<Self>(spec, x, params, hidden, gy, need)
+    }
+
+    /// Gradient of the scalar output with respect to the input; also the hidden activations and the signals after
+    /// each mask, from the first hidden layer to the last.
+    fn input_gradient(
+        spec: &MlpSpec,
+        x: Float<Self>,
+        params: Float<Self>,
+    ) -> (Float<Self>, Vec<Float<Self>>, Vec<Float<Self>>) {
+        reference::input_gradient::<Self>(spec, x, params)
+    }
+
+    /// Parameter gradient of [`MlpBackend::input_gradient`] from `gg`, the gradient of its result.
+    fn input_gradient_backward(
+        spec: &MlpSpec,
+        params: Float<Self>,
+        hidden: Vec<Float<Self>>,
+        signals: Vec<Float<Self>>,
+        gg: Float<Self>,
+    ) -> Float<Self> {
+        reference::input_gradient_backward::<Self>(spec, params, hidden, signals, gg)
+    }
+
+    /// Adam or Optimistic Adam, in place where the storage is not shared.
+    fn adam(
+        step: &AdamStep,
+        params: Float<Self>,
+        gradient: Float<Self>,
+        first: Float<Self>,
+        second: Float<Self>,
+        target: Option<Float<Self>>,
+    ) -> AdamResult<Self> {
+        reference::adam::<Self>(step, params, gradient, first, second, target)
+    }
+}
+
+/// Which gradients a backward pass must produce.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// The input's.
+    pub input: bool,
+    /// The parameters'.
+    pub params: bool,
+}
+
+#[cfg(feature = "cuda")]
+impl MlpBackend for burn::backend::Cuda {}
+
+impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
+    fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
+        #[derive(Debug)]
+        struct Mlp;
+
+        impl<B: MlpBackend> Backward<B, 2> for Mlp {
+            type State = (MlpSpec, Float<B>, Float<B>, Vec<Float<B>>);
+
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let gy = grads.consume::<B>(&ops.node);
+                let (spec, x, params, hidden) = ops.state;
+                let [node_x, node_params] = ops.parents;
+                let need = Need { input: node_x.is_some(), params: node_params.is_some() };
+                let (gx, gp) = B::mlp_backward(&spec, x, params, hidden, gy, need);
+                for (node, gradient) in [(node_x, gx), (node_params, gp)] {
+                    if let (Some(node), Some(gradient)) = (node, gradient) {
+                        grads.register::<B>(node.id, gradient);
+                    }
+                }
+            }
+        }
+
+        let nodes = [x.node.clone(), params.node.clone()];
+        let (y, hidden) = B::mlp_forward(spec, x.primitive.clone(), params.primitive.clone());
+        let y = match Mlp.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((spec.clone(), x.primitive, params.primitive, hidden), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        };
+        (y, Vec::new())
+    }
+
+    fn input_gradient(
+        spec: &MlpSpec,
+        x: Float<Self>,
+        params: Float<Self>,
+    ) -> (Float<Self>, Vec<Float<Self>>, Vec<Float<Self>>) {
+        #[derive(Debug)]
+        struct InputGradient;
+
+        impl<B: MlpBackend> Backward<B, 1> for InputGradient {
+            type State = (MlpSpec, Float<B>, Vec<Float<B>>, Vec<Float<B>>);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let gg = grads.consume::<B>(&ops.node);
+                let (spec, params, hidden, signals) = ops.state;
+                if let [Some(node)] = ops.parents {
+                    let gp = B::input_gradient_backward(&spec, params, hidden, signals, gg);
+                    grads.register::<B>(node.id, gp);
+                }
+            }
+        }
+
+        let (g, hidden, signals) = B::input_gradient(spec, x.primitive, params.primitive.clone());
+        let g = match InputGradient.prepare::<C>([params.node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((spec.clone(), params.primitive, hidden, signals), g),
+            OpsKind::UnTracked(prep) => prep.finish(g),
+        };
+        (g, Vec::new(), Vec::new())
+    }
+}

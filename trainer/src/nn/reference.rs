@@ -1,0 +1,164 @@
+//! The perceptron operations in ordinary Burn tensor code: the CUDA bodies, and the oracle of the CPU kernels.
+
+use super::mlp::{Layer, MlpSpec, primitive, tensor};
+use super::ops::{AdamResult, AdamStep, Float, MlpBackend, Need};
+use burn::tensor::Tensor;
+
+fn weight<B: MlpBackend>(spec: &MlpSpec, layer: Layer, params: &Tensor<B, 1>) -> Tensor<B, 3> {
+    let size = spec.members * layer.inputs * layer.outputs;
+    params.clone().narrow(0, layer.weight, size).reshape([spec.members, layer.inputs, layer.outputs])
+}
+
+fn bias<B: MlpBackend>(spec: &MlpSpec, layer: Layer, params: &Tensor<B, 1>) -> Tensor<B, 3> {
+    params.clone().narrow(0, layer.bias, spec.members * layer.outputs).reshape([spec.members, 1, layer.outputs])
+}
+
+/// 1 where a ReLU let its input through, 0 elsewhere.
+fn mask<B: MlpBackend>(hidden: Tensor<B, 3>) -> Tensor<B, 3> {
+    hidden.greater_elem(0.0).float()
+}
+
+/// The perceptron as plain differentiable tensor code: output and activations after each ReLU.
+pub fn perceptron<B: MlpBackend>(
+    spec: &MlpSpec,
+    x: Tensor<B, 3>,
+    params: &Tensor<B, 1>,
+) -> (Tensor<B, 3>, Vec<Tensor<B, 3>>) {
+    let batch = x.dims()[1];
+    let mut y = x.expand([spec.members, batch, spec.inputs()]);
+    let mut hidden = Vec::with_capacity(spec.depth());
+    for (index, layer) in spec.layers().enumerate() {
+        y = y.matmul(weight(spec, layer, params)) + bias(spec, layer, params);
+        if index + 1 < spec.depth() {
+            y = burn::tensor::activation::relu(y);
+            hidden.push(y.clone());
+        }
+    }
+    (y, hidden)
+}
+
+/// See [`MlpBackend::mlp_forward`].
+pub fn forward<B: MlpBackend>(spec: &MlpSpec, x: Float<B>, params: Float<B>) -> (Float<B>, Vec<Float<B>>) {
+    let (y, hidden) = perceptron::<B>(spec, tensor(x), &tensor(params));
+    (primitive(y), hidden.into_iter().map(primitive).collect())
+}
+
+/// See [`MlpBackend::mlp_backward`].
+pub fn backward<B: MlpBackend>(
+    spec: &MlpSpec,
+    x: Float<B>,
+    params: Float<B>,
+    hidden: Vec<Float<B>>,
+    gy: Float<B>,
+    need: Need,
+) -> (Option<Float<B>>, Option<Float<B>>) {
+    let (x, params): (Tensor<B, 3>, Tensor<B, 1>) = (tensor(x), tensor(params));
+    let [shared, batch, _] = x.dims();
+    let mut activations = vec![x.expand([spec.members, batch, spec.inputs()])];
+    activations.extend(hidden.into_iter().map(tensor::<B, 3>));
+    let mut g: Tensor<B, 3> = tensor(gy);
+    let mut pieces = Vec::with_capacity(2 * spec.depth());
+    for (index, layer) in spec.layers().enumerate().rev() {
+        let input = activations[index].clone();
+        if need.params {
+            pieces.push(g.clone().sum_dim(1).reshape([spec.members * layer.outputs]));
+            let gw = input.clone().swap_dims(1, 2).matmul(g.clone());
+            pieces.push(gw.reshape([spec.members * layer.inputs * layer.outputs]));
+        }
+        if index > 0 || need.input {
+            g = g.matmul(weight(spec, layer, &params).swap_dims(1, 2));
+        }
+        if index > 0 {
+            g = g * mask(input);
+        }
+    }
+    pieces.reverse();
+    let gx = need.input.then(|| primitive(if shared == 1 && spec.members > 1 { g.sum_dim(0) } else { g }));
+    (gx, need.params.then(|| primitive(Tensor::cat(pieces, 0))))
+}
+
+/// See [`MlpBackend::input_gradient`].
+pub fn input_gradient<B: MlpBackend>(
+    spec: &MlpSpec,
+    x: Float<B>,
+    params: Float<B>,
+) -> (Float<B>, Vec<Float<B>>, Vec<Float<B>>) {
+    let (x, params): (Tensor<B, 3>, Tensor<B, 1>) = (tensor(x), tensor(params));
+    let [_, batch, _] = x.dims();
+    let (_, hidden) = perceptron::<B>(spec, x, &params);
+    let mut g: Option<Tensor<B, 3>> = None;
+    let mut signals = Vec::with_capacity(hidden.len());
+    for (index, layer) in spec.layers().enumerate().rev() {
+        let w = weight(spec, layer, &params).swap_dims(1, 2);
+        let back = match g {
+            None => w.expand([spec.members, batch, layer.inputs]),
+            Some(g) => g.matmul(w),
+        };
+        g = Some(if index > 0 {
+            let signal = back * mask(hidden[index - 1].clone());
+            signals.push(primitive(signal.clone()));
+            signal
+        } else {
+            back
+        });
+    }
+    signals.reverse();
+    let g = g.unwrap_or_else(|| Tensor::zeros([spec.members, batch, spec.inputs()], &params.device()));
+    (primitive(g), hidden.into_iter().map(primitive).collect(), signals)
+}
+
+/// See [`MlpBackend::input_gradient_backward`].
+pub fn input_gradient_backward<B: MlpBackend>(
+    spec: &MlpSpec,
+    params: Float<B>,
+    hidden: Vec<Float<B>>,
+    signals: Vec<Float<B>>,
+    gg: Float<B>,
+) -> Float<B> {
+    let params: Tensor<B, 1> = tensor(params);
+    let signals: Vec<Tensor<B, 3>> = signals.into_iter().map(tensor).collect();
+    let mut g: Tensor<B, 3> = tensor(gg);
+    let mut pieces = Vec::with_capacity(2 * spec.depth());
+    for (index, layer) in spec.layers().enumerate() {
+        let size = spec.members * layer.inputs * layer.outputs;
+        let gw = match signals.get(index) {
+            Some(signal) => g.clone().swap_dims(1, 2).matmul(signal.clone()),
+            None => g.clone().sum_dim(1).swap_dims(1, 2),
+        };
+        pieces.push(gw.reshape([size]));
+        pieces.push(Tensor::zeros([spec.members * layer.outputs], &params.device()));
+        if index + 1 < spec.depth() {
+            g = g.matmul(weight(spec, layer, &params)) * mask(tensor(hidden[index].clone()));
+        }
+    }
+    primitive(Tensor::cat(pieces, 0))
+}
+
+/// See [`MlpBackend::adam`].
+pub fn adam<B: MlpBackend>(
+    step: &AdamStep,
+    params: Float<B>,
+    gradient: Float<B>,
+    first: Float<B>,
+    second: Float<B>,
+    target: Option<Float<B>>,
+) -> AdamResult<B> {
+    let (mut p, mut g): (Tensor<B, 1>, Tensor<B, 1>) = (tensor(params), tensor(gradient));
+    let (mut m, mut v): (Tensor<B, 1>, Tensor<B, 1>) = (tensor(first), tensor(second));
+    let (rate, root) = (step.rate(), step.root_scale());
+    if step.weight_decay > 0.0 {
+        g = g + p.clone() * step.weight_decay;
+    }
+    if step.optimistic {
+        p = p + m.clone() / (v.clone().sqrt() + step.epsilon) * rate;
+    }
+    m = m * step.beta1 + g.clone() * (1.0 - step.beta1);
+    v = v * step.beta2 + g.clone() * g * (1.0 - step.beta2);
+    let rate = if step.optimistic { 2.0 * rate } else { rate };
+    p = p - m.clone() / (v.clone().sqrt() * root + step.epsilon) * rate;
+    let target = target.map(|target| {
+        let target: Tensor<B, 1> = tensor(target);
+        primitive(target * (1.0 - step.polyak_rate) + p.clone() * step.polyak_rate)
+    });
+    AdamResult { params: primitive(p), first: primitive(m), second: primitive(v), target }
+}

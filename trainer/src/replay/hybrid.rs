@@ -1,0 +1,67 @@
+//! Hybrid batches: a scheduled share of expert rows, the rest from the learner's own experience.
+
+use super::{ReplayBuffer, Rows};
+use crate::config::Stage;
+use crate::run::rng::Stream;
+
+/// Share ρ of expert rows after `batches` sampled batches: linear within each stage from where the stage before ended
+/// (spec/algorithms 2.2; garage `sampling_schedule`). No stages: no expert rows.
+pub fn expert_ratio(stages: &[Stage], batches: u64) -> f64 {
+    let mut entered = 0;
+    let mut ratio = 0.0;
+    for Stage(start, end, until) in stages.iter().copied() {
+        let progress = (batches - entered) as f64 / (until - entered) as f64;
+        ratio = start - progress.min(1.0) * (start - end);
+        if batches < until {
+            break;
+        }
+        entered = until;
+    }
+    ratio
+}
+
+/// Rows from expert and learner for a batch of `size` at share `ratio`: `⌊ρ·size⌋` and `⌊(1-ρ)·size⌋`, which may leave
+/// one row out (51 + 204 at ρ = 0.2 of 256, as the published code has it).
+pub fn split(size: usize, ratio: f64) -> (usize, usize) {
+    ((size as f64 * ratio).floor() as usize, (size as f64 * (1.0 - ratio)).floor() as usize)
+}
+
+/// Draws one hybrid batch: expert rows first.
+pub fn sample(
+    expert: &ReplayBuffer,
+    learner: &ReplayBuffer,
+    stages: &[Stage],
+    batches: u64,
+    size: usize,
+    rng: &mut Stream,
+) -> Rows {
+    let mut rows = Rows::default();
+    let (from_expert, from_learner) =
+        if expert.is_empty() || stages.is_empty() { (0, size) } else { split(size, expert_ratio(stages, batches)) };
+    expert.sample_into(from_expert, rng, &mut rows);
+    learner.sample_into(from_learner, rng, &mut rows);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hopper_schedule_has_the_published_values() {
+        let hopper = [Stage(0.2, 0.1, 200_000), Stage(0.1, 0.01, 1_000_000)];
+        for (batches, expected) in
+            [(0, 0.2), (100_000, 0.15), (200_000, 0.1), (600_000, 0.055), (1_000_000, 0.01), (2_000_000, 0.01)]
+        {
+            assert!((expert_ratio(&hopper, batches) - expected).abs() < 1e-12, "ρ({batches})");
+        }
+        assert_eq!(expert_ratio(&[], 5), 0.0);
+    }
+
+    #[test]
+    fn the_split_is_the_published_one() {
+        assert_eq!(split(256, 0.2), (51, 204));
+        assert_eq!(split(256, 0.5), (128, 128));
+        assert_eq!(split(256, 0.0), (0, 256));
+    }
+}

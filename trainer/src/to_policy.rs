@@ -1,0 +1,140 @@
+//! From trained networks to what a robot runs: the only bridge from Burn to the runtime's graphs.
+
+use crate::config::Reduction as CostReduction;
+use crate::envs::Task;
+use crate::error::Result;
+use crate::learners::gaussian;
+use crate::methods::{DiscriminatorNetwork, Networks};
+use crate::nn::mlp::{self, MlpSpec};
+use crate::nn::optimizer::values;
+use crate::reward::discriminator;
+use burn::backend::Flex;
+use burn::tensor::{Tensor, TensorData};
+use export::Reference;
+use policy_runtime::contract::Channel;
+use policy_runtime::kernel::Activation;
+use policy_runtime::spec::{Dense, Mlp, Reduction, Squash};
+use policy_runtime::{Contract, DiscriminatorGraph, Fallback, PolicyGraph};
+
+/// The contract of policies for `task`: its channels, bounds and control period.
+pub fn contract(task: &Task) -> Contract {
+    let channels = |channels: &[crate::envs::Channel]| {
+        channels
+            .iter()
+            .map(|c| Channel {
+                name: c.name.clone(),
+                unit: c.unit.clone(),
+                low: c.low.map(|v| v as f32),
+                high: c.high.map(|v| v as f32),
+            })
+            .collect()
+    };
+    Contract {
+        task: task.id.clone(),
+        observation: channels(&task.observation),
+        action: channels(&task.action),
+        control_period_secs: task.control_period_secs,
+        fallback: Fallback::default(),
+        max_observation_age_secs: None,
+    }
+}
+
+/// The deterministic policy: the mean of the actor, squashed, in environment units.
+pub fn policy_graph(networks: &Networks, contract: &Contract) -> Result<PolicyGraph> {
+    let (spec, params) = &networks.actor;
+    let mut layers = dense_layers(spec, params, 0);
+    if let Some(head) = layers.last_mut() {
+        *head = first_columns(head, head.outputs / 2);
+    }
+    Ok(PolicyGraph::for_contract(contract, None, layers, Squash::Tanh)?)
+}
+
+/// The learned reward.
+pub fn discriminator_graph(network: &DiscriminatorNetwork, contract: &Contract) -> Result<DiscriminatorGraph> {
+    let members = (0..network.spec.members)
+        .map(|member| Mlp { layers: dense_layers(&network.spec, &network.params, member) })
+        .collect();
+    let reduction = match network.reduction {
+        CostReduction::Min => Reduction::Min,
+        CostReduction::Mean => Reduction::Mean,
+        CostReduction::Max => Reduction::Max,
+    };
+    Ok(DiscriminatorGraph::for_contract(contract, members, network.clip.map(|c| c as f32), reduction)?)
+}
+
+fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize) -> Vec<Dense> {
+    spec.layers()
+        .enumerate()
+        .map(|(index, layer)| {
+            let size = layer.inputs * layer.outputs;
+            Dense {
+                inputs: layer.inputs,
+                outputs: layer.outputs,
+                weights: params[layer.weight + member * size..][..size].to_vec(),
+                bias: params[layer.bias + member * layer.outputs..][..layer.outputs].to_vec(),
+                activation: if index + 1 < spec.depth() { Activation::Relu } else { Activation::Identity },
+            }
+        })
+        .collect()
+}
+
+fn first_columns(layer: &Dense, outputs: usize) -> Dense {
+    Dense {
+        inputs: layer.inputs,
+        outputs,
+        weights: layer.weights.chunks_exact(layer.outputs).flat_map(|row| &row[..outputs]).copied().collect(),
+        bias: layer.bias[..outputs].to_vec(),
+        activation: layer.activation,
+    }
+}
+
+/// The networks as training runs them, for the export to compare with.
+#[derive(Debug)]
+pub struct Trained<'a> {
+    networks: &'a Networks,
+    task: &'a Task,
+}
+
+impl<'a> Trained<'a> {
+    /// `networks` of a run on `task`.
+    pub fn new(networks: &'a Networks, task: &'a Task) -> Self {
+        Self { networks, task }
+    }
+}
+
+type Outcome = std::result::Result<Vec<f32>, Box<dyn std::error::Error + Send + Sync>>;
+
+impl Reference for Trained<'_> {
+    fn actions(&mut self, observations: &[f32], rows: usize) -> Outcome {
+        let (spec, params) = &self.networks.actor;
+        let head = mlp::forward(spec, tensor(observations, rows), vector(params));
+        let unit = values(gaussian::mode(head));
+        let width = self.task.action_width();
+        let (scale, mut env) = (self.task.action_scale(), vec![0.0; unit.len()]);
+        for (unit, env) in unit.chunks_exact(width).zip(env.chunks_exact_mut(width)) {
+            scale.to_env(unit, env)?;
+        }
+        Ok(env)
+    }
+
+    fn rewards(&mut self, observations: &[f32], actions: &[f32], rows: usize) -> Outcome {
+        let network = self.networks.discriminator.as_ref().ok_or("the run learned no discriminator")?;
+        let width = self.task.action_width();
+        let (scale, mut unit) = (self.task.action_scale(), vec![0.0; actions.len()]);
+        for (env, unit) in actions.chunks_exact(width).zip(unit.chunks_exact_mut(width)) {
+            scale.to_unit(env, unit)?;
+        }
+        let pairs = Tensor::cat(vec![tensor(observations, rows), tensor(&unit, rows)], 2);
+        let outputs = mlp::forward(&network.spec, pairs, vector(&network.params));
+        Ok(values(discriminator::cost(outputs, network.clip, network.reduction).neg()))
+    }
+}
+
+fn tensor(values: &[f32], rows: usize) -> Tensor<Flex, 3> {
+    let width = values.len() / rows;
+    Tensor::from_data(TensorData::new(values.to_vec(), [1, rows, width]), &Default::default())
+}
+
+fn vector(values: &[f32]) -> Tensor<Flex, 1> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &Default::default())
+}

@@ -1,0 +1,1 @@
+"""The computations whose results record.py writes down."""
