@@ -81,7 +81,6 @@ impl<const OBSERVATION: usize, const ACTION: usize> ControlLoop<OBSERVATION, ACT
     /// One tick. Before the first frame, and whenever a check fails, the action is the fallback.
     pub fn tick(&mut self, now_nanos: u64, policy: &mut impl Policy<OBSERVATION, ACTION>) -> Tick<ACTION> {
         let mut action = [0.0; ACTION];
-        let bounds = Bounds { low: &self.low, high: &self.high };
         let verdict = match self.try_tick(now_nanos, policy, &mut action) {
             Ok(()) => {
                 self.last_good = Some(action);
@@ -89,7 +88,8 @@ impl<const OBSERVATION: usize, const ACTION: usize> ControlLoop<OBSERVATION, ACT
             }
             Err(fault) => {
                 self.fallbacks = self.fallbacks.saturating_add(1);
-                self.guard.write_fallback(self.last_good.as_ref().map_or(&[], |row| row), bounds, &mut action);
+                let last_good = self.last_good.as_ref().map_or(&[][..], |row| row);
+                self.guard.write_fallback(last_good, Bounds { low: &self.low, high: &self.high }, &mut action);
                 Verdict::Fallback(fault)
             }
         };
