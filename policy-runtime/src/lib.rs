@@ -47,6 +47,11 @@ pub mod selfcheck;
 #[cfg(feature = "std")]
 pub mod spec;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod realtime;
+
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};
 

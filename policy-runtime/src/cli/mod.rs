@@ -1,0 +1,113 @@
+//! `hype-policy`: everything that a robot needs to do with a policy, without the trainer.
+//!
+//! Exit codes: 0 good, 1 the machine refused, 2 usage, 3 a file does not fit, 4 a verification failed, 130 interrupted.
+
+mod bench;
+mod inspect;
+mod latency;
+mod run;
+mod verify;
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bundle::Bundle;
+use crate::engine::EngineChoice;
+use crate::error::{Error, Kind, Result};
+use crate::policy::Policy;
+use crate::probe::{Demonstrations, Draws, probes};
+
+/// Inspects, verifies and runs policies that `hype export` wrote.
+#[derive(Debug, Parser)]
+#[command(name = "hype-policy", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows contract, layers, engine, provenance and recorded agreement of a bundle or an ONNX policy.
+    Inspect(Subject),
+    /// Re-reads a bundle, checks digests, replays golden vectors and compares both engines.
+    Verify(Subject),
+    /// Runs a policy in a fixed-rate loop on recorded observations and reports latency and missed deadlines.
+    Run(run::RunArgs),
+    /// Measures the latency of both engines, one call after the other.
+    Bench(bench::BenchArgs),
+}
+
+#[derive(Debug, Args)]
+struct Subject {
+    /// A bundle's folder, or an ONNX file.
+    #[arg(value_name = "BUNDLE")]
+    path: PathBuf,
+    /// Print one JSON object on standard output and nothing else there.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a command found, for people and for programs.
+#[derive(Debug)]
+struct Outcome {
+    text: String,
+    json: serde_json::Value,
+    kind: Option<Kind>,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (result, json) = match &cli.command {
+        Command::Inspect(subject) => (inspect::inspect(&subject.path), subject.json),
+        Command::Verify(subject) => (verify::verify(&subject.path), subject.json),
+        Command::Run(args) => (run::run(args), args.subject.json),
+        Command::Bench(args) => (bench::bench(args), args.subject.json),
+    };
+    match result.and_then(|outcome| print(&outcome, json).map(|()| outcome.kind)) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(kind)) => ExitCode::from(kind.exit_code()),
+        Err(error) => {
+            // Standard error may be closed; the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn print(outcome: &Outcome, json: bool) -> Result<()> {
+    let text = if json { format!("{}\n", outcome.json) } else { outcome.text.clone() };
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // The reader has seen enough, as in `hype-policy inspect … | head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|source| Error::file("write to", Path::new("standard output"), source)),
+    }
+}
+
+/// Observations to run a policy on, `[rows][observation]`: a bundle's golden ones, random ones for an ONNX file.
+fn recorded_observations(path: &Path, policy: &Policy) -> Result<(Vec<Vec<f32>>, &'static str)> {
+    if Bundle::is_at(path) {
+        let golden = Bundle::open(path)?.manifest.golden;
+        return Ok((golden.into_iter().map(|golden| golden.observation).collect(), "golden vectors"));
+    }
+    if let Some(contract) = policy.contract() {
+        let rows = probes(contract, &Demonstrations::default(), 64, 1);
+        return Ok((rows.into_iter().map(|probe| probe.observation).collect(), "random and boundary observations"));
+    }
+    let mut draws = Draws::new(1);
+    let rows = (0..64).map(|_| (0..policy.observation_width()).map(|_| draws.normal()).collect());
+    Ok((rows.collect(), "standard normal observations"))
+}
+
+/// To six decimals, for people.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+fn parse_engine(text: &str) -> Result<EngineChoice, String> {
+    text.parse()
+}
