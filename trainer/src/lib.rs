@@ -8,6 +8,7 @@ pub mod demos;
 pub mod envs;
 pub mod error;
 pub mod eval;
+pub mod experts;
 pub mod learners;
 pub mod methods;
 pub mod nn;

@@ -8,6 +8,8 @@ mod latency;
 mod run;
 mod verify;
 
+pub use run::control_loop;
+
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,10 +54,13 @@ struct Subject {
 
 /// What a command found, for people and for programs.
 #[derive(Debug)]
-struct Outcome {
-    text: String,
-    json: serde_json::Value,
-    kind: Option<Kind>,
+pub struct Outcome {
+    /// Lines to print.
+    pub text: String,
+    /// The same as one JSON object.
+    pub json: serde_json::Value,
+    /// Why the exit code is not zero, where it is not.
+    pub kind: Option<Kind>,
 }
 
 /// Runs the command line of this process.

@@ -1,6 +1,7 @@
 //! `hype-policy run`: a fixed-rate control loop on this machine.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,21 +37,34 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
-    let path = &args.subject.path;
-    let mut policy = Policy::load(path, args.engine)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|error| Error::malformed("signal handler", "one that can be installed", error))?;
+    control_loop(&args.subject.path, args.engine, args.rate, args.seconds, &interrupted)
+}
+
+/// Runs the policy at `path` at a fixed rate (its contract's where none is given) on recorded observations, until
+/// `seconds` are over or `interrupted` is set.
+///
+/// # Errors
+/// When the policy cannot be loaded, or neither it nor the caller says at which rate to run.
+pub fn control_loop(
+    path: &Path,
+    engine: EngineChoice,
+    rate_hz: Option<f64>,
+    seconds: f64,
+    interrupted: &AtomicBool,
+) -> Result<Outcome> {
+    let mut policy = Policy::load(path, engine)?;
     let (observations, source) = recorded_observations(path, &policy)?;
     let contract_rate = policy.contract().map(|contract| 1.0 / contract.control_period_secs);
-    let rate_hz = args.rate.or(contract_rate).ok_or_else(|| Error::Unsupported {
+    let rate_hz = rate_hz.or(contract_rate).ok_or_else(|| Error::Unsupported {
         thing: path.display().to_string(),
         reason: "the model has no contract, so its control rate is not known".into(),
         hint: "give --rate",
     })?;
     let period = NonZeroU64::new(nanos_from_secs(1.0 / rate_hz)).unwrap_or(NonZeroU64::MIN);
-
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|error| Error::malformed("signal handler", "one that can be installed", error))?;
 
     let mut action = vec![0.0; policy.action_width()];
     for values in observations.iter().cycle().take(WARM_UP_STEPS) {
@@ -63,7 +77,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
     let mut fallbacks = 0_u64;
     let mut first_fault = None;
     let start_nanos = now_nanos() + period.get();
-    let end_nanos = start_nanos.saturating_add(nanos_from_secs(args.seconds));
+    let end_nanos = start_nanos.saturating_add(nanos_from_secs(seconds));
     let mut rate = FixedRate::new(period, start_nanos);
     for values in observations.iter().cycle() {
         let release_nanos = rate.release_nanos();

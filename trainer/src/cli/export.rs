@@ -1,9 +1,10 @@
 //! `hype export`: a bundle from a run or a shipped expert, verified before it is written.
 
-use super::policy::{read_run, shipped};
+use super::policy::read_run;
 use crate::demos;
 use crate::envs::task;
 use crate::error::{Error, Result};
+use crate::experts::expert;
 use crate::run::directory::{Slot, read_provenance};
 use crate::to_policy::{self, Trained};
 use ::export::{BundleContents, Reference, Report, write_bundle};
@@ -96,7 +97,7 @@ impl Reference for Shipped {
 }
 
 fn export_expert(name: &str, path: &Path) -> Result<Report> {
-    let bytes = shipped(name)?;
+    let bytes = expert(name)?.onnx;
     let native = Policy::from_onnx(bytes, EngineChoice::Native)?;
     let graph = native.graph().ok_or_else(|| Error::data(format!("expert:{name} cannot be read as layers")))?.clone();
     let contract = to_policy::contract(&task(name)?);

@@ -2,15 +2,13 @@
 
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
+use crate::experts::expert;
 use crate::run::directory::{Slot, checkpoint_path, read_config};
 use crate::run::driver::{Snapshot, read_snapshot};
 use crate::run::rng::Stream;
 use crate::{config::RunConfig, to_policy};
 use policy_runtime::{EngineChoice, Observation, Policy};
 use std::path::Path;
-
-/// Experts that come with the program: trained by `hype expert` with the command in the `.json` beside each.
-const SHIPPED: [(&str, &[u8], &str); 0] = [];
 
 /// A policy that can play.
 pub enum Player {
@@ -64,7 +62,7 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot
             (Some(task), _) | (None, Some(task)) => task,
             (None, None) => return Err(Error::config("POLICY `expert` without a task").hint("write expert:TASK")),
         };
-        let policy = Policy::from_onnx(shipped(task)?, engine)?;
+        let policy = Policy::from_onnx(expert(task)?.onnx, engine)?;
         return Ok(network(policy, format!("expert:{task}")));
     }
     let path = Path::new(name);
@@ -89,16 +87,6 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot
 fn network(policy: Policy, label: String) -> Loaded {
     let task = policy.contract().map(|contract| contract.task.clone());
     Loaded { player: Player::Network(Box::new(policy)), task, label }
-}
-
-/// The shipped expert's ONNX file. The expert of a truncated or older layout is not the default one.
-pub fn shipped(task: &str) -> Result<&'static [u8]> {
-    SHIPPED.iter().find(|(name, ..)| *name == task).map(|(_, bytes, _)| *bytes).ok_or_else(|| {
-        let known: Vec<&str> = SHIPPED.iter().map(|(name, ..)| *name).collect();
-        Error::config(format!("there is no shipped expert for `{task}`"))
-            .expected(format!("one of {}", known.join(", ")))
-            .hint(format!("train one: hype expert {task} -o expert.onnx"))
-    })
 }
 
 /// A run's configuration, and the newest (or best) checkpoint of one of its seeds: the given one, else the first.

@@ -50,11 +50,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
 }
 
 /// Continues a run from its last checkpoints; a finished one is left as it is.
-pub fn resume(
-    path: &Path,
-    device: Device,
-    observer: impl Fn(&Task) -> Box<dyn Observer>,
-) -> Result<Outcome> {
+pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn Observer>) -> Result<Outcome> {
     check_device(device)?;
     let config = read_run_config(path)?;
     if is_finished(path) {

@@ -31,6 +31,8 @@ pub struct RunConfig {
     pub preset: String,
     /// Environment steps per seed, exploration included.
     pub env_steps: u64,
+    /// Wall time between checkpoints, seconds; it does not change what is learned.
+    pub checkpoint_every_secs: u64,
     /// The seeds of the cohort.
     pub seeds: Vec<u64>,
     /// Demonstration file; none for forward reinforcement learning.

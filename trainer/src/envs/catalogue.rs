@@ -16,6 +16,7 @@ use super::robots::{ANT, HALF_CHEETAH, HOPPER, HUMANOID, WALKER2D};
 use super::task::Channel;
 use super::{Env, Task};
 use crate::error::{Error, Result, nearest};
+use crate::experts::{self, Expert};
 
 /// Steps of a full locomotion episode (Gymnasium's `max_episode_steps`).
 const LOCOMOTION_HORIZON: usize = 1000;
@@ -133,7 +134,7 @@ fn describe(entry: &Entry, parts: &Locomotion) -> Task {
         control_period_secs: control_period_secs(entry.family),
         horizon: LOCOMOTION_HORIZON,
         terminates: parts.health.is_some(),
-        expert_return: None,
+        expert_return: experts::find(entry.id).and_then(Expert::mean_return),
         random_return: entry.random_return,
     }
 }

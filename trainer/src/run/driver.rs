@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Wall time between checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
-
 /// Environment steps between lines of `metrics.jsonl`, at least.
 const METRICS_EVERY: u64 = 1000;
 
@@ -168,7 +165,7 @@ impl<M: Method> SeedRun<'_, M> {
             if self.evaluation_is_due(env_steps) {
                 self.evaluate(env_steps)?;
             }
-            if now().duration_since(saved) >= CHECKPOINT_EVERY {
+            if now().duration_since(saved) >= Duration::from_secs(self.config.checkpoint_every_secs) {
                 self.save(Slot::Last)?;
                 saved = now();
             }

@@ -1,0 +1,63 @@
+//! Experts that come with the program. Each was made by `hype expert`; the `.json` beside its file has the command, the
+//! seed and the commit, and its score on fresh episodes.
+
+use crate::error::{Error, Result};
+
+/// A shipped policy.
+#[derive(Debug)]
+pub struct Expert {
+    /// The task that it was trained on.
+    pub task: &'static str,
+    /// The policy as an ONNX file.
+    pub onnx: &'static [u8],
+    certificate: &'static str,
+}
+
+const SHIPPED: [Expert; 2] = [
+    Expert {
+        task: "hopper",
+        onnx: include_bytes!("../experts/hopper.onnx"),
+        certificate: include_str!("../experts/hopper.json"),
+    },
+    Expert {
+        task: "pendulum",
+        onnx: include_bytes!("../experts/pendulum.onnx"),
+        certificate: include_str!("../experts/pendulum.json"),
+    },
+];
+
+impl Expert {
+    /// Mean return over fresh episodes, from the certificate.
+    pub fn mean_return(&self) -> Option<f64> {
+        serde_json::from_str::<serde_json::Value>(self.certificate).ok()?["return_mean"].as_f64()
+    }
+}
+
+/// The expert of exactly this task, if one ships.
+pub fn find(task: &str) -> Option<&'static Expert> {
+    SHIPPED.iter().find(|expert| expert.task == task)
+}
+
+/// The expert of `task`, or an error that says which there are.
+pub fn expert(task: &str) -> Result<&'static Expert> {
+    find(task).ok_or_else(|| {
+        let known: Vec<&str> = SHIPPED.iter().map(|expert| expert.task).collect();
+        Error::config(format!("there is no shipped expert for `{task}`"))
+            .expected(format!("one of {}", known.join(", ")))
+            .hint(format!("train one: hype expert {task} -o {task}-expert.onnx"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_experts_are_good_and_certified() {
+        for (task, least) in [("hopper", 3000.0), ("pendulum", -200.0)] {
+            assert!(expert(task).unwrap().mean_return().unwrap() >= least, "{task}");
+        }
+        let text = expert("ant").unwrap_err().to_string();
+        assert!(text.contains("hopper, pendulum") && text.contains("hype expert ant"), "{text}");
+    }
+}
