@@ -8,6 +8,8 @@
 
 mod bundle;
 mod error;
+#[cfg(test)]
+mod foreign_tests;
 mod graph;
 mod onnx;
 mod replace;

@@ -31,6 +31,8 @@ impl Model {
         }
         let policy = policy_from(chain.steps)?;
         policy.validate().map_err(|error| error.to_string())?;
+        same_width("input", input.width, policy.observation_width())?;
+        same_width("output", self.outputs().first().and_then(|output| output.width), policy.action_width())?;
         Ok(policy)
     }
 
@@ -215,6 +217,16 @@ fn reduced<'a>(walk: &Walk<'a>, ends: &mut [Member<'a>]) -> Result<(&'a str, Vec
     match (members, node.output.as_slice()) {
         (Some(members), [output]) if members.len() == ends.len() => Ok((output, members, reduction)),
         _ => Err("its members do not all meet in one reduction".into()),
+    }
+}
+
+/// What the file declares of a port must be what its layers read or write.
+fn same_width(port: &str, declared: Option<usize>, found: usize) -> Result<(), Reason> {
+    match declared {
+        Some(declared) if declared != found => {
+            Err(format!("its {port} is {declared} wide where its layers have {found}"))
+        }
+        _ => Ok(()),
     }
 }
 
