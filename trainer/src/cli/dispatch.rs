@@ -166,6 +166,9 @@ fn play(arguments: &Eval, out: &mut dyn Write) -> Result<()> {
     if !(0.0..=1.0).contains(&arguments.tremble) {
         return Err(Error::config("--tremble").expected("0 to 1").found(arguments.tremble));
     }
+    if arguments.episodes == 0 {
+        return Err(Error::config("--episodes 0").expected("at least 1"));
+    }
     if arguments.checkpoint == Checkpoint::Best {
         loaded.label += " (best checkpoint: oracle)";
     }

@@ -252,7 +252,8 @@ impl<M: Method> SeedRun<'_, M> {
     }
 
     /// The networks alone: a best checkpoint is for export and evaluation, not for resuming.
-    fn save_snapshot(&self, slot: Slot) -> Result<()> {
+    fn save_snapshot(&mut self, slot: Slot) -> Result<()> {
+        self.state.journals = self.journals.sync()?;
         let path = self.directory.checkpoint(slot, self.seed)?;
         checkpoint::save(&path, &Checkpoint { snapshot: self.snapshot(), method: () })
     }
