@@ -58,7 +58,12 @@ impl Ended {
         for part in wanted {
             assert!(self.stderr.contains(part), "{part:?} is missing in: {}", self.stderr);
         }
-        assert_eq!(self.stderr.matches("error: ").count(), 1, "one error: {}", self.stderr);
+        assert_eq!(
+            self.stderr.lines().filter(|line| line.starts_with("error: ")).count(),
+            1,
+            "one error: {}",
+            self.stderr
+        );
         for foreign in ["panicked", "RUST_BACKTRACE", "unwrap", "rust-hdf5:"] {
             assert!(!self.stderr.contains(foreign), "{foreign:?} is no message for people: {}", self.stderr);
         }
@@ -84,28 +89,48 @@ pub fn hype_policy(folder: &Path, line: &str) -> Ended {
     command.args(line.split_whitespace()).current_dir(folder).stdin(Stdio::null()).output().unwrap().into()
 }
 
+/// A started command; killed where a test fails before its end.
+#[derive(Debug)]
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// The process.
+    pub fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it is taken by `end` only")
+    }
+
+    /// Sends `signal` (`INT`, `TERM`, …).
+    pub fn signal(&mut self, signal: &str) {
+        let id = self.child().id().to_string();
+        assert!(Command::new("kill").args([format!("-{signal}"), id]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Ended {
+        self.0.take().expect("it is taken here only").wait_with_output().unwrap().into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Starts `hype LINE` in `folder`, its output kept.
-pub fn start(folder: &Path, line: &str) -> Child {
+pub fn start(folder: &Path, line: &str) -> Running {
     let mut command = hype_command(folder, line.split_whitespace());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Waits for a started command.
-pub fn end(child: Child) -> Ended {
-    child.wait_with_output().unwrap().into()
-}
-
-/// Sends `signal` (`INT`, `TERM`, `KILL`, …) to a started command.
-pub fn signal(child: &Child, signal: &str) {
-    let sent = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
-    assert!(sent.success(), "the command ended before SIG{signal} reached it");
+    Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
 }
 
 /// Waits until the file at `path` has `lines` lines or the command ends; panics after two minutes.
-pub fn wait_for_lines(child: &mut Child, path: &Path, lines: usize) {
+pub fn wait_for_lines(running: &mut Running, path: &Path, lines: usize) {
     for _ in 0..60_000 {
         let there = fs::read_to_string(path).is_ok_and(|text| text.lines().count() >= lines);
-        if there || child.try_wait().unwrap().is_some() {
+        if there || running.child().try_wait().unwrap().is_some() {
             return;
         }
         std::thread::sleep(Duration::from_millis(2));

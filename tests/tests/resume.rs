@@ -4,11 +4,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hype_tests::{end, files_in, hype, signal, start, train_line, wait_for_lines};
+use hype_tests::{files_in, hype, start, train_line, wait_for_lines};
 use trainer::run::directory::{Slot, checkpoint_path};
 use trainer::run::driver::read_snapshot;
 
@@ -58,8 +57,8 @@ fn interrupt(folder: &Path, line: &str, name: &str, lines: usize) {
     for _ in 0..5 {
         let mut child = start(folder, line);
         wait_for_lines(&mut child, &run.join("seeds/0/eval.jsonl"), lines);
-        signal(&child, name);
-        let ended = end(child);
+        child.signal(name);
+        let ended = child.end();
         if ended.code == Some(0) {
             // The signal came too late, on a busy machine.
             fs::remove_dir_all(&run).unwrap();
@@ -90,9 +89,9 @@ fn a_run_may_be_stopped_again_and_again() {
     for lines in [4, 6, 7] {
         let mut child = start(folder.path(), "resume run");
         wait_for_lines(&mut child, &folder.path().join("run/seeds/0/eval.jsonl"), lines);
-        signal(&child, "TERM");
+        child.signal("TERM");
         // 0: it came too late; none: so early that it was not caught yet.
-        let ended = end(child);
+        let ended = child.end();
         assert!([Some(130), Some(0), None].contains(&ended.code), "{}", ended.stderr);
     }
     hype(folder.path(), "resume run").good();
@@ -138,14 +137,14 @@ fn kill_until_finished(every_secs: u64, most: Duration, delays: &mut Delays) -> 
     while !run.join("finished").exists() {
         // Killed before the run's configuration was there, it is a new run again.
         let begun = run.join("config.toml").exists();
-        let mut child: Child = start(folder.path(), if begun { "resume run" } else { &line });
+        let mut child = start(folder.path(), if begun { "resume run" } else { &line });
         std::thread::sleep(delays.next(most));
-        if child.try_wait().unwrap().is_some() {
-            end(child).good();
+        if child.child().try_wait().unwrap().is_some() {
+            child.end().good();
             break;
         }
-        child.kill().unwrap();
-        let ended = end(child);
+        child.child().kill().unwrap();
+        let ended = child.end();
         assert!(ended.code.is_none() || ended.code == Some(0), "{}", ended.stderr);
         kills += 1;
         assert_readable(&run);
@@ -243,8 +242,8 @@ fn an_expert_resumes_too() {
     // The same command goes on where it was stopped, and writes the policy.
     let mut child = start(folder.path(), &stopped);
     wait_for_lines(&mut child, &folder.path().join("run/seeds/0/eval.jsonl"), 6);
-    signal(&child, "INT");
-    let ended = end(child);
+    child.signal("INT");
+    let ended = child.end();
     assert!([Some(0), Some(130), None].contains(&ended.code), "{}", ended.stderr);
     hype(folder.path(), "resume run").good();
     hype(folder.path(), &stopped).good();

@@ -129,6 +129,13 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
     })?;
     let mut demonstrations = demos::read(path)?;
     demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
+    let recorded_on = demonstrations.task.as_deref().and_then(|id| envs::task(id).ok());
+    if let Some(other) = recorded_on.filter(|other| !other.has_channels_of(task)) {
+        return Err(Error::data(format!("{} has other channels than the task {}", path.display(), task.id))
+            .expected(format!("demonstrations of {}", task.id))
+            .found(format!("demonstrations of {}", other.id))
+            .hint(format!("train on {}, or take another file", other.id)));
+    }
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
     }

@@ -198,6 +198,9 @@ fn unwritten(path: &Path, fault: Fault) -> Error {
             ];
             match known.into_iter().find(|(words, _)| text.contains(words)) {
                 Some((_, kind)) => Error::io("write", path, kind.into()),
+                None if text.contains("No such file") => Error::system(format!("cannot write {}", path.display()))
+                    .source(std::io::Error::from(ErrorKind::NotFound))
+                    .hint("make its folder first, or name another file with -o"),
                 None => Error::system(format!("cannot write {}", path.display())).source(error),
             }
         }
