@@ -413,7 +413,8 @@ fn a_closed_pipe_is_no_failure() {
     }
     // Whoever watches a run may go away too.
     let line = format!("{} --env-steps 600 -o run", train_line("hype"));
-    let mut child = hype_command(folder.path(), line.split_whitespace()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = hype_command(folder.path(), line.split_whitespace());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(folder.path().join("run/finished").is_file());
