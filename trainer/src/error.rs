@@ -65,7 +65,12 @@ impl Error {
     pub fn io(action: &str, path: &std::path::Path, source: std::io::Error) -> Self {
         let error = Self::system(format!("cannot {action} {}", path.display()));
         let error = match source.kind() {
-            std::io::ErrorKind::StorageFull => error.hint("free some space on that disk, then repeat the command"),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                error.hint("free some space on that disk, then repeat the command")
+            }
+            std::io::ErrorKind::FileTooLarge => {
+                error.hint("raise the limit on file sizes (ulimit -f), or write to another disk")
+            }
             std::io::ErrorKind::PermissionDenied => error.hint("check the permissions of that path"),
             _ => error,
         };
@@ -103,6 +108,12 @@ impl Error {
     /// The kind of failure.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether it is only that the reader of the output went away.
+    pub fn is_closed_pipe(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        source.is_some_and(|source| source.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
     /// The exit code that scripts see.

@@ -135,6 +135,9 @@ fn collect_demonstrations(arguments: &Collect, out: &mut dyn Write) -> Result<()
     }
     let random = Streams::new(arguments.seed).stream("random_policy");
     let mut loaded = policy::open(&arguments.policy, Some(&task.id), EngineChoice::Auto, Slot::Last, random)?;
+    // A truncated task hides entries from the learner, not from its expert.
+    let whole = task.id.strip_suffix("-truncated").map_or_else(|| Ok(task.clone()), envs::task)?;
+    loaded.check_fits(&whole)?;
     let full_length = arguments.full_length || arguments.policy.starts_with("expert");
     let collection = collect::Collection { episodes: arguments.episodes, full_length, seed: arguments.seed };
     let collected = collect::collect(&mut loaded, &task, collection, &arguments.output)?;
@@ -166,11 +169,14 @@ fn play(arguments: &Eval, out: &mut dyn Write) -> Result<()> {
     if !(0.0..=1.0).contains(&arguments.tremble) {
         return Err(Error::config("--tremble").expected("0 to 1").found(arguments.tremble));
     }
+    if arguments.episodes == 0 {
+        return Err(Error::config("--episodes 0").expected("at least 1"));
+    }
     if arguments.checkpoint == Checkpoint::Best {
         loaded.label += " (best checkpoint: oracle)";
     }
     let task = envs::task(&name)?;
-    loaded.check_widths(&task)?;
+    loaded.check_fits(&task)?;
     let env = EnvConfig { tremble: arguments.tremble };
     let evaluation = evaluate::evaluate(&mut loaded, &task, &env, arguments.episodes, arguments.seed)?;
     evaluation.write(arguments.json, out).map_err(|e| Error::system("cannot write to standard output").source(e))

@@ -79,7 +79,8 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot
     }
     if !path.exists() {
         return Err(Error::config(format!("there is no policy `{name}`"))
-            .expected("a policy file, a run folder, a bundle, expert:TASK or random"));
+            .expected("a policy file, a run folder, a bundle, expert:TASK or random")
+            .hint("hype eval expert:pendulum plays the expert that comes with the program"));
     }
     Ok(network(Policy::load(path, engine)?, name.into()))
 }
@@ -117,17 +118,22 @@ pub fn read_run_config(path: &Path) -> Result<RunConfig> {
 }
 
 impl Loaded {
-    /// Refuses a network whose widths are not the task's.
-    pub fn check_widths(&self, task: &Task) -> Result<()> {
+    /// Refuses a network that was made for another task: other widths, or other channels.
+    pub fn check_fits(&self, task: &Task) -> Result<()> {
         let Player::Network(policy) = &self.player else { return Ok(()) };
+        let other = self.task.as_deref().filter(|id| *id != task.id).and_then(|id| crate::envs::task(id).ok());
         let found = (policy.observation_width(), policy.action_width());
         let expected = (task.observation_width(), task.action_width());
-        if found == expected {
+        if found == expected && other.as_ref().is_none_or(|other| other.has_channels_of(task)) {
             return Ok(());
         }
         let words = |(observation, action): (usize, usize)| format!("{observation} observations and {action} actions");
-        Err(Error::data(format!("{} does not fit the task {}", self.label, task.id))
-            .expected(words(expected))
-            .found(words(found)))
+        let error = Error::data(format!("{} does not fit the task {}", self.label, task.id)).expected(words(expected));
+        Err(match &other {
+            Some(other) => error
+                .found(format!("{} of {}", words(found), other.id))
+                .hint(format!("--task {}, or another policy", other.id)),
+            None => error.found(words(found)).hint("a policy that was made for this task"),
+        })
     }
 }

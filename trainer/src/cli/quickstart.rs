@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::methods::Method;
 use crate::methods::expert::Expert;
 use crate::nn::Cpu;
-use crate::observe::{Scale, Terminal};
+use crate::observe::{Scale, Terminal, progress_line};
 use crate::run::directory::Slot;
 use crate::run::driver::Outcome;
 use crate::run::rng::Streams;
@@ -63,10 +63,10 @@ pub fn quickstart(arguments: &Quickstart, out: &mut dyn Write) -> Result<()> {
     let mut expert = open("expert", &task)?;
     let collection = collect::Collection { episodes: DEMONSTRATIONS, full_length: true, seed: arguments.seed };
     let collected = collect::collect(&mut expert, &task, collection, &demos)?;
-    eprintln!(
+    progress_line(format_args!(
         "      {} episodes, {} steps, mean return {:.0}",
         collected.episodes, collected.steps, collected.mean_return
-    );
+    ));
 
     tell(
         3,
@@ -102,11 +102,11 @@ pub fn quickstart(arguments: &Quickstart, out: &mut dyn Write) -> Result<()> {
     let bundle = folder.join("bundle");
     let report = export::export(&run_name, None, Slot::Last, &bundle)?;
     let worst = report.agreement.iter().map(|a| a.largest_difference).fold(0.0, f32::max);
-    eprintln!(
+    progress_line(format_args!(
         "      {} comparisons on {} inputs; the largest difference is {worst:.1e}",
         report.agreement.len(),
         report.rows
-    );
+    ));
 
     tell(
         6,
@@ -114,7 +114,7 @@ pub fn quickstart(arguments: &Quickstart, out: &mut dyn Write) -> Result<()> {
         "The exported policy at 500 Hz on this machine, as on a robot: what a step costs, and whether one came late.",
     )?;
     let looped = control_loop(&bundle, EngineChoice::Auto, Some(500.0), 3.0, &AtomicBool::new(false))?;
-    eprint!("{}", looped.text);
+    progress_line(looped.text.trim_end());
 
     tell(7, "results", "Returns per episode; the same numbers come out again with the same seed and number of steps.")?;
     let curve = folder.join("curve.svg");
@@ -147,11 +147,11 @@ fn open(name: &str, task: &Task) -> Result<policy::Loaded> {
 fn configure(arguments: &Quickstart, task: &Task, demos: std::path::PathBuf) -> Result<RunConfig> {
     let secs_per_step = measure(task)?;
     let steps = ((arguments.minutes * 60.0 / secs_per_step / 1000.0) as u64).max(2) * 1000;
-    eprintln!(
+    progress_line(format_args!(
         "      {:.1} ms per step here: {steps} environment steps in {} minutes",
         1e3 * secs_per_step,
         arguments.minutes
-    );
+    ));
     let demos = std::path::absolute(&demos).map_err(|e| Error::io("resolve", &demos, e))?;
     let overrides = Overrides {
         env_steps: Some(steps),

@@ -45,8 +45,20 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         provenance.demos_episodes = Some(demonstrations.episodes.len());
     }
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
+    let expert = demonstrated(config, demonstrations, &task)?;
     let directory = RunDirectory::create(directory, &text, &provenance)?;
-    go(config, demonstrations, &task, &directory, observer)
+    go(config, expert, &directory, observer)
+}
+
+fn demonstrated(
+    config: &RunConfig,
+    demonstrations: Option<Demonstrations>,
+    task: &Task,
+) -> Result<Option<Demonstrated>> {
+    let Some(demonstrations) = demonstrations else { return Ok(None) };
+    let expert = Demonstrated::new(&demonstrations, task)?;
+    expert.resets(config.reset.probability)?;
+    Ok(Some(expert))
 }
 
 /// Continues a run from its last checkpoints; a finished one is left as it is.
@@ -67,8 +79,9 @@ pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn O
             .found(found.unwrap_or_default())
             .hint("put the original file back, or start a new run"));
     }
+    let expert = demonstrated(&config, demonstrations, &task)?;
     let observer = observer(&task);
-    go(&config, demonstrations, &task, &directory, &*observer)
+    go(&config, expert, &directory, &*observer)
 }
 
 fn check_device(device: Device) -> Result<()> {
@@ -82,17 +95,15 @@ fn check_device(device: Device) -> Result<()> {
 
 fn go(
     config: &RunConfig,
-    demonstrations: Option<Demonstrations>,
-    task: &Task,
+    expert: Option<Demonstrated>,
     directory: &RunDirectory,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     run::signals::install()?;
     let device = Default::default();
-    match demonstrations {
+    match expert {
         None => run_cohort(config, directory, observer, |seed| Expert::<Cpu>::new(config, seed, &device)),
-        Some(demonstrations) => {
-            let expert = Demonstrated::new(&demonstrations, task)?;
+        Some(expert) => {
             run_cohort(config, directory, observer, |seed| adversarial::<Cpu>(config, expert.clone(), seed, &device))
         }
     }
@@ -118,6 +129,13 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
     })?;
     let mut demonstrations = demos::read(path)?;
     demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
+    let recorded_on = demonstrations.task.as_deref().and_then(|id| envs::task(id).ok());
+    if let Some(other) = recorded_on.filter(|other| !other.has_channels_of(task)) {
+        return Err(Error::data(format!("{} has other channels than the task {}", path.display(), task.id))
+            .expected(format!("demonstrations of {}", task.id))
+            .found(format!("demonstrations of {}", other.id))
+            .hint(format!("train on {}, or take another file", other.id)));
+    }
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
     }

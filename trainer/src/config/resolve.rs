@@ -135,13 +135,22 @@ fn check_keys(layer: &Table, known: &[String], place: &str) -> Result<()> {
     Ok(())
 }
 
+/// Seeds of one run: far beyond any experiment, small enough to be listed.
+const LARGEST_COHORT: u64 = 10_000;
+
 /// Seeds as the command line writes them: `3` is the one seed 3, `0..5` five of them (half-open), `0,4` a list.
 pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
     let wrong =
         || Error::config(format!("--seeds {text}")).expected("a seed (3), a half-open range (0..5) or a list (0,4)");
     let number = |part: &str| part.trim().parse::<u64>().map_err(|_| wrong());
     let seeds: Vec<u64> = match text.split_once("..") {
-        Some((from, to)) => (number(from)?..number(to)?).collect(),
+        Some((from, to)) => {
+            let (from, to) = (number(from)?, number(to)?);
+            if to.saturating_sub(from) > LARGEST_COHORT {
+                return Err(wrong().found(format!("{} seeds, more than {LARGEST_COHORT}", to - from)));
+            }
+            (from..to).collect()
+        }
         None => text.split(',').map(number).collect::<Result<_>>()?,
     };
     let mut unique = seeds.clone();

@@ -77,9 +77,8 @@ fn other_files_are_recognised_as_such() {
 fn a_missing_dataset_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("half.hdf5");
-    let writer = super::hdf5::Writer::create(&path).unwrap();
-    writer.f32("observations", &[2, 1], &[0.0, 1.0]).unwrap();
-    writer.close().unwrap();
+    let writer = super::hdf5::Writer::create(&path, &path).unwrap();
+    writer.complete(|writer| writer.f32("observations", &[2, 1], &[0.0, 1.0])).unwrap();
     let text = read(&path).unwrap_err().to_string();
     assert!(text.contains("dataset `actions` is missing") && text.contains("found observations"), "{text}");
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use rust_hdf5::types::HBool;
 use rust_hdf5::{DatatypeMessage, H5Dataset, H5File, Hdf5Error};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -112,9 +113,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        let file =
-            guarded(|| H5File::options().best_effort_locking().create(path)).map_err(|fault| unwritten(path, fault))?;
+    /// Begins the file `temporary`, which is called `path` in messages.
+    pub(super) fn create(temporary: &Path, path: &Path) -> Result<Self> {
+        let file = guarded(|| H5File::options().best_effort_locking().create(temporary))
+            .map_err(|fault| unwritten(path, fault))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -148,11 +150,14 @@ impl Writer {
         self.done(guarded(|| self.file.set_attr_string(name, value)))
     }
 
-    /// Completes the file.
-    pub(super) fn close(self) -> Result<()> {
-        self.attribute(WRITER, &format!("{WRITER_PREFIX}{}", env!("CARGO_PKG_VERSION")))?;
+    /// Completes the file after `fill` wrote into it. It is closed even where that failed: dropped open, the library would
+    /// try again and print its own complaint.
+    pub(super) fn complete(self, fill: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let filled =
+            fill(&self).and_then(|()| self.attribute(WRITER, &format!("{WRITER_PREFIX}{}", env!("CARGO_PKG_VERSION"))));
         let Self { path, file } = self;
-        guarded(|| file.close()).map_err(|fault| unwritten(&path, fault))
+        let closed = guarded(|| file.close()).map_err(|fault| unwritten(&path, fault));
+        filled.and(closed)
     }
 }
 
@@ -183,10 +188,22 @@ fn unwritten(path: &Path, fault: Fault) -> Error {
     match fault {
         Fault::Library(Hdf5Error::Io(source)) => Error::io("write", path, source),
         // The library's own input/output layer is not public: its text is all there is to go by.
-        Fault::Library(error) if error.to_string().contains("No space left") => {
-            Error::io("write", path, std::io::Error::from(std::io::ErrorKind::StorageFull))
+        Fault::Library(error) => {
+            let text = error.to_string();
+            let known = [
+                ("No space left", ErrorKind::StorageFull),
+                ("quota exceeded", ErrorKind::QuotaExceeded),
+                ("File too large", ErrorKind::FileTooLarge),
+                ("Permission denied", ErrorKind::PermissionDenied),
+            ];
+            match known.into_iter().find(|(words, _)| text.contains(words)) {
+                Some((_, kind)) => Error::io("write", path, kind.into()),
+                None if text.contains("No such file") => Error::system(format!("cannot write {}", path.display()))
+                    .source(std::io::Error::from(ErrorKind::NotFound))
+                    .hint("make its folder first, or name another file with -o"),
+                None => Error::system(format!("cannot write {}", path.display())).source(error),
+            }
         }
-        Fault::Library(error) => Error::system(format!("cannot write {}", path.display())).source(error),
         Fault::Panic => Error::system(format!("cannot write {}", path.display())),
     }
 }

@@ -17,24 +17,25 @@ pub fn write(path: &Path, demonstrations: &Demonstrations) -> Result<()> {
         return Err(Error::data(format!("no episode to write to {}", path.display())));
     }
     files::replace(path, |temporary| {
-        let writer = Writer::create(temporary)?;
-        writer.f32("observations", &[steps, demonstrations.obs_dim], &demonstrations.observations)?;
-        writer.f32("actions", &[steps, demonstrations.act_dim], &demonstrations.actions_env)?;
-        writer.f32("next_observations", &[steps, demonstrations.obs_dim], &demonstrations.next_observations)?;
-        writer.f32("rewards", &[steps], &demonstrations.rewards)?;
-        writer.flags("terminals", &demonstrations.terminals)?;
-        writer.flags("timeouts", &demonstrations.timeouts)?;
-        if let Some(states) = &demonstrations.states {
-            writer.group("infos")?;
-            writer.f64("infos", "qpos", &[steps, states.nq], &states.qpos)?;
-            writer.f64("infos", "qvel", &[steps, states.nv], &states.qvel)?;
-        }
-        for (name, value) in demonstrations.attributes.iter().filter(|(name, _)| *name != "writer") {
-            writer.attribute(name, value)?;
-        }
-        if let (Some(task), false) = (&demonstrations.task, demonstrations.attributes.contains_key("task")) {
-            writer.attribute("task", task)?;
-        }
-        writer.close()
+        Writer::create(temporary, path)?.complete(|writer| {
+            writer.f32("observations", &[steps, demonstrations.obs_dim], &demonstrations.observations)?;
+            writer.f32("actions", &[steps, demonstrations.act_dim], &demonstrations.actions_env)?;
+            writer.f32("next_observations", &[steps, demonstrations.obs_dim], &demonstrations.next_observations)?;
+            writer.f32("rewards", &[steps], &demonstrations.rewards)?;
+            writer.flags("terminals", &demonstrations.terminals)?;
+            writer.flags("timeouts", &demonstrations.timeouts)?;
+            if let Some(states) = &demonstrations.states {
+                writer.group("infos")?;
+                writer.f64("infos", "qpos", &[steps, states.nq], &states.qpos)?;
+                writer.f64("infos", "qvel", &[steps, states.nv], &states.qvel)?;
+            }
+            for (name, value) in demonstrations.attributes.iter().filter(|(name, _)| *name != "writer") {
+                writer.attribute(name, value)?;
+            }
+            if let (Some(task), false) = (&demonstrations.task, demonstrations.attributes.contains_key("task")) {
+                writer.attribute("task", task)?;
+            }
+            Ok(())
+        })
     })
 }

@@ -39,6 +39,12 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether `other` has the same channels in the same order: what was recorded or learned there makes sense here.
+    pub fn has_channels_of(&self, other: &Task) -> bool {
+        let same = |left: &[Channel], right: &[Channel]| left.iter().map(|c| &c.name).eq(right.iter().map(|c| &c.name));
+        same(&self.observation, &other.observation) && same(&self.action, &other.action)
+    }
+
     /// Numbers in an observation.
     pub fn observation_width(&self) -> usize {
         self.observation.len()

@@ -2,7 +2,7 @@
 
 use super::pace::Pace;
 use super::text::{duration, grouped, short};
-use super::{Event, Observer, Scale};
+use super::{Event, Observer, Scale, progress_line};
 use crate::eval::{Episode, mean_return};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Terminal {
         match &self.bars {
             // A terminal that went away is no reason to stop a run.
             Some(bars) => drop(bars.println(line)),
-            None => eprintln!("{line}"),
+            None => progress_line(line),
         }
     }
 

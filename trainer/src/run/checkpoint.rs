@@ -82,13 +82,15 @@ fn read_payload(path: &Path) -> Result<Vec<u8>> {
         io::ErrorKind::NotFound => Error::data(format!("there is no checkpoint {name}")),
         _ => Error::io("read the checkpoint", path, source),
     };
-    let again = "copy the file back from a backup, or start this seed again";
+    let again = "copy the file back from a backup, or delete it and resume: its seed then starts again";
     let mut file = File::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
     let mut header = Vec::with_capacity(HEADER_BYTES);
     Read::by_ref(&mut file).take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(failed)?;
     if !header.starts_with(MAGIC) {
-        return Err(Error::data(format!("{name} is not a checkpoint")).expected("a file that starts with HYPECKPT"));
+        return Err(Error::data(format!("{name} is not a checkpoint"))
+            .expected("a file that starts with HYPECKPT")
+            .hint(again));
     }
     let Some((version, length, digest)) = parse(&header) else {
         return Err(truncated(path, HEADER_BYTES as u64, file_bytes).hint(again));

@@ -5,7 +5,7 @@ use super::journal::{Journal, JournalLengths, SeedJournals};
 use super::provenance::Provenance;
 use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -49,17 +49,11 @@ impl RunDirectory {
     /// When there is a run already, another process has it, or other files are in the folder.
     pub fn create(path: &Path, config: &str, provenance: &Provenance) -> Result<Self> {
         files::create_folder(path)?;
+        refuse_other_files(path)?;
         let run = Self::lock(path)?;
         if path.join(CONFIG).exists() {
             return Err(Error::config(format!("{} already holds a run", path.display()))
                 .hint(format!("hype resume {}, or another folder with -o", path.display())));
-        }
-        let ours = |name: &str| name == LOCK || name.starts_with(PROVENANCE) || name.starts_with(CONFIG);
-        let entries = fs::read_dir(path).map_err(|source| Error::io("read the folder", path, source))?;
-        if let Some(other) = entries.flatten().map(|e| e.file_name()).find(|n| !ours(&n.to_string_lossy())) {
-            return Err(Error::config(format!("{} is neither empty nor a run", path.display()))
-                .found(other.to_string_lossy())
-                .hint("name another folder with -o"));
         }
         run.write_provenance(provenance)?;
         files::write(&path.join(CONFIG), config.as_bytes())?;
@@ -145,7 +139,12 @@ impl RunDirectory {
             let mut whole = Vec::new();
             for seed in &seeds {
                 let path = folder.join(seed.to_string()).join(name);
-                let lines = fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
+                let lines = match fs::read(&path) {
+                    Ok(lines) => lines,
+                    // The seed is about to begin, or was killed while it did.
+                    Err(source) if source.kind() == ErrorKind::NotFound => continue,
+                    Err(source) => return Err(Error::io("read", &path, source)),
+                };
                 let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
                 whole.extend_from_slice(&lines[..end]);
             }
@@ -158,6 +157,21 @@ impl RunDirectory {
     pub fn finish(&self) -> Result<()> {
         self.merge()?;
         files::write(&self.path.join(FINISHED), b"")
+    }
+}
+
+/// Before anything is written there: somebody's own folder stays as it was.
+fn refuse_other_files(path: &Path) -> Result<()> {
+    if path.join(CONFIG).exists() {
+        return Ok(());
+    }
+    let ours = |name: &str| name == LOCK || name.starts_with(PROVENANCE) || name.starts_with(CONFIG);
+    let entries = fs::read_dir(path).map_err(|source| Error::io("read the folder", path, source))?;
+    match entries.flatten().map(|e| e.file_name()).find(|n| !ours(&n.to_string_lossy())) {
+        None => Ok(()),
+        Some(other) => Err(Error::config(format!("{} is neither empty nor a run", path.display()))
+            .found(other.to_string_lossy())
+            .hint("name another folder with -o")),
     }
 }
 
@@ -228,6 +242,7 @@ mod tests {
         fs::write(folder.path().join("thesis.tex"), "").unwrap();
         let error = RunDirectory::create(folder.path(), "", &Provenance::default()).unwrap_err();
         assert!(error.to_string().contains("thesis.tex"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left in a folder of others");
     }
 
     #[test]
@@ -246,5 +261,8 @@ mod tests {
         run.finish().unwrap();
         assert!(is_finished(run.path()));
         assert_eq!(fs::read_to_string(&path).unwrap(), "2\n10\n", "half a line is not merged");
+        fs::create_dir(run.path().join("seeds/3")).unwrap();
+        run.merge().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2\n10\n", "a seed that is about to begin has no lines");
     }
 }

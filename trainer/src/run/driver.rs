@@ -73,14 +73,15 @@ pub fn run_cohort<M: Method>(
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(config.seeds.len());
     let work = || -> Result<Outcome> {
+        // Tensor code beside the fused kernels may ask for threads: each learner keeps to its own. A thread joins a pool
+        // once in its life, so that one pool serves all seeds of this thread.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .use_current_thread()
+            .build()
+            .map_err(|e| Error::system("cannot start a learner's thread").source(e))?;
         let mut outcome = Outcome::Finished;
         while let Some(seed) = config.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // Tensor code beside the fused kernels may ask for threads: each learner keeps to its own.
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(1)
-                .use_current_thread()
-                .build()
-                .map_err(|e| Error::system("cannot start a learner's thread").source(e))?;
             let ended = pool.install(|| run_seed(config, *seed, directory, observer, &build))?;
             if ended == Outcome::Interrupted {
                 outcome = ended;
@@ -252,7 +253,8 @@ impl<M: Method> SeedRun<'_, M> {
     }
 
     /// The networks alone: a best checkpoint is for export and evaluation, not for resuming.
-    fn save_snapshot(&self, slot: Slot) -> Result<()> {
+    fn save_snapshot(&mut self, slot: Slot) -> Result<()> {
+        self.state.journals = self.journals.sync()?;
         let path = self.directory.checkpoint(slot, self.seed)?;
         checkpoint::save(&path, &Checkpoint { snapshot: self.snapshot(), method: () })
     }

@@ -1,6 +1,7 @@
 //! Ctrl-C, SIGTERM and SIGHUP ask a run to stop; a second one ends the process at once.
 
 use crate::error::{Error, Result};
+use crate::observe::progress_line;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +19,7 @@ pub fn install() -> Result<()> {
                 // Files are whole or absent at every moment: nothing is left half by leaving here.
                 std::process::exit(130);
             }
-            eprintln!("\nstopping after a checkpoint; once more to stop at once");
+            progress_line("\nstopping after a checkpoint; once more to stop at once");
         };
         ctrlc::set_handler(on_signal).map_err(|error| error.to_string())
     });

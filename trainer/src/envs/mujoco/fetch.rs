@@ -5,6 +5,7 @@
 //! atomic rename, so that a cache is never half written. Python is needed for this step only.
 
 use crate::error::{Error, Result};
+use crate::observe::progress_line;
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -217,7 +218,7 @@ fn ensure(package: &Package, sources: &Sources) -> Result<PathBuf> {
     let lock = File::create(&lock_path).map_err(|e| Error::io("create", &lock_path, e))?;
     lock.lock().map_err(|e| Error::io("lock", &lock_path, e))?;
     if !complete(package, &folder) {
-        eprintln!("fetching {} with pip, once, into {}", package.requirement, folder.display());
+        progress_line(format_args!("fetching {} with pip, once, into {}", package.requirement, folder.display()));
         let scratch = tempfile::Builder::new()
             .prefix("fetch-")
             .tempdir_in(cache)

@@ -1,0 +1,420 @@
+//! What people get wrong, and what machines do to files: each case ends in one message that names the thing and says what
+//! to do, with the exit code of its kind, and leaves nothing half written.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hype_tests::{Ended, binary, demonstrations, files_in, hype, hype_command, start, train_line, wait_for_lines};
+use trainer::demos::{self, Demonstrations, RecordedStep, Recorder};
+use trainer::run::directory::{Slot, checkpoint_path};
+use trainer::run::driver::read_snapshot;
+
+/// Names of the files below `folder`.
+fn names(folder: &Path) -> Vec<PathBuf> {
+    files_in(folder).into_keys().collect()
+}
+
+#[test]
+fn wrong_words_and_values_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (train, demos) = (train_line("hype"), demonstrations().display().to_string());
+    let cases: Vec<(String, &[&str])> = vec![
+        ("train hype hopper2".into(), &["unknown task 'hopper2'", "did you mean 'hopper'"]),
+        ("eval random --task pendulm".into(), &["unknown task 'pendulm'", "did you mean 'pendulum'"]),
+        ("demos collect zebra -o run".into(), &["unknown task 'zebra'", "hype tasks"]),
+        ("train hyp pendulum".into(), &["unknown method `hyp`", "one of hype", "did you mean `hype`"]),
+        ("train hype pendulum -o run".into(), &["--demos FILE", "hype demos collect pendulum"]),
+        (format!("{train} --preset fxed -o run"), &["unknown preset `fxed`", "did you mean `fixed`"]),
+        (
+            format!("{train} --set sac.batch_sise=3 -o run"),
+            &["unknown configuration key `sac.batch_sise` in --set", "did you mean `sac.batch_size`"],
+        ),
+        (format!("{train} --set sac.batch_size -o run"), &["--set sac.batch_size", "key=value"]),
+        (format!("{train} --set sac.batch_size=many -o run"), &["does not fit", "many"]),
+        (
+            format!("{train} --set sac.batch_size=1 -o run"),
+            &["`sac.batch_size` is out of range", "at least 2", "found 1"],
+        ),
+        (format!("{train} --set sac.discount=1.0 -o run"), &["`sac.discount`", "discount < 1", "found 1"]),
+        (format!("{train} --set env.tremble=nan -o run"), &["`env.tremble`", "0 to 1"]),
+        (format!("{train} --set seeds=[1] -o run"), &["--set sets `seeds`", "on the command line"]),
+        (format!("{train} --env-steps 0 -o run"), &["`env_steps`", "at least 1"]),
+        (format!("{train} --demos-limit 6 -o run"), &["cannot take 6 episodes", "from 1 to 5"]),
+        (format!("{train} --seeds 5..2 -o run"), &["--seeds 5..2", "half-open range"]),
+        (format!("{train} --seeds 1,1 -o run"), &["--seeds 1,1", "the same one twice"]),
+        (format!("{train} --seeds all -o run"), &["--seeds all"]),
+        (format!("{train} --seeds 0..99999999999999 -o run"), &["99999999999999 seeds, more than"]),
+        (format!("{train} --device cuda -o run"), &["--device cuda", "--device cpu"]),
+        (format!("train mm pendulum --demos {demos} --config none.toml -o run"), &["configuration file none.toml"]),
+        ("resume run".into(), &["there is no run in run", "no such folder"]),
+        ("eval nothing.onnx".into(), &["there is no policy `nothing.onnx`", "expert:TASK"]),
+        ("eval random".into(), &["does not say which task", "--task"]),
+        ("eval expert:zebra".into(), &["no shipped expert for `zebra`", "one of hopper, pendulum"]),
+        ("eval expert:pendulum --episodes 0".into(), &["--episodes 0", "at least 1"]),
+        ("eval expert:pendulum --tremble 1.5".into(), &["--tremble", "0 to 1", "1.5"]),
+        ("demos collect pendulum --episodes 0 -o run".into(), &["--episodes 0"]),
+        ("export run -o bundle".into(), &["there is no run in run"]),
+        ("plot run -o curves.png".into(), &[".svg", "curves.png"]),
+    ];
+    for (line, wanted) in cases {
+        hype(folder.path(), &line).refused(2, wanted);
+        assert_eq!(names(folder.path()), Vec::<PathBuf>::new(), "{line}");
+    }
+    let usage = hype(folder.path(), "trane hype pendulum");
+    assert_eq!(usage.code, Some(2));
+    assert!(usage.stderr.contains("similar subcommand") && usage.stderr.contains("train"), "{}", usage.stderr);
+}
+
+#[test]
+fn a_configuration_file_is_checked_like_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    let cases: [(&str, &[&str]); 4] = [
+        ("[sac]\nbatch_sise = 3\n", &["`sac.batch_sise` in mine.toml", "did you mean `sac.batch_size`"]),
+        ("[reward]\nmembers = 0\n", &["`reward.members` is out of range", "at least 1"]),
+        ("task = \"hopper\"\n", &["mine.toml sets `task`", "on the command line"]),
+        ("[sac\n", &["mine.toml is not valid TOML"]),
+    ];
+    for (text, wanted) in cases {
+        fs::write(&file, text).unwrap();
+        hype(folder.path(), &format!("{} --config mine.toml -o run", train_line("hype"))).refused(2, wanted);
+        assert!(!folder.path().join("run").exists());
+    }
+}
+
+/// Trains on `demos.hdf5` in `folder`, which must be refused as data, and inspects it likewise where `inspect` says so.
+#[track_caller]
+fn refuses_demonstrations(folder: &Path, task: &str, inspect: bool, wanted: &[&str]) {
+    hype(folder, &format!("train hype {task} --demos demos.hdf5 -o run")).refused(3, wanted);
+    assert!(!folder.join("run").exists());
+    if inspect {
+        hype(folder, "demos inspect demos.hdf5 --json").refused(3, wanted);
+    }
+}
+
+#[test]
+fn damaged_demonstrations_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("demos.hdf5");
+    refuses_demonstrations(folder.path(), "pendulum", true, &["there is no demonstration file", "hype demos collect"]);
+    let whole = fs::read(demonstrations()).unwrap();
+    for length in [0, 5, 8, 100, 1000, whole.len() / 4, whole.len() / 2, whole.len() - 700, whole.len() - 1] {
+        fs::write(&file, &whole[..length]).unwrap();
+        refuses_demonstrations(folder.path(), "pendulum", true, &["demos.hdf5"]);
+    }
+    fs::write(&file, "observations,actions\n").unwrap();
+    refuses_demonstrations(folder.path(), "pendulum", true, &["is not a demonstration file", "HDF5"]);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    refuses_demonstrations(folder.path(), "pendulum", true, &["is a folder"]);
+}
+
+/// One episode of zeros.
+fn zeros(task: &str, observation: usize, action: usize) -> Demonstrations {
+    let mut recorder = Recorder::new(observation, action, None);
+    for step in 0..3 {
+        recorder.step(&RecordedStep {
+            observation: &vec![0.0; observation],
+            action_env: &vec![0.0; action],
+            next_observation: &vec![0.0; observation],
+            reward: 0.0,
+            terminated: false,
+            truncated: step == 2,
+            state: None,
+        });
+    }
+    recorder.keep_episode();
+    recorder.finish(task, BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn demonstrations_that_do_not_fit_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("demos.hdf5");
+    demos::write(&file, &zeros("hopper", 11, 3)).unwrap();
+    let wanted = ["demos.hdf5", "`observations`", "width 3", "width 11", "recorded on hopper"];
+    refuses_demonstrations(folder.path(), "pendulum", false, &wanted);
+    demos::write(&file, &zeros("pendulum", 3, 2)).unwrap();
+    refuses_demonstrations(folder.path(), "pendulum", false, &["`actions`", "width 1", "width 2"]);
+    // Equal widths, other channels.
+    demos::write(&file, &zeros("walker2d", 17, 6)).unwrap();
+    refuses_demonstrations(folder.path(), "half-cheetah", false, &["demonstrations of walker2d", "train on walker2d"]);
+    let mut faulty = demos::read(demonstrations()).unwrap();
+    faulty.observations[3 * 205 + 1] = f32::NAN;
+    demos::write(&file, &faulty).unwrap();
+    let wanted = ["demos.hdf5", "`observations`, row 205 (episode 1), column 1", "a finite number", "NaN"];
+    refuses_demonstrations(folder.path(), "pendulum", true, &wanted);
+    // Resets to the expert's states need states.
+    demos::write(&file, &zeros("pendulum", 3, 1)).unwrap();
+    hype(folder.path(), "train hype pendulum --demos demos.hdf5 --set reset.probability=0.5 -o run")
+        .refused(3, &["physics states", "infos/qpos", "reset.probability=0"]);
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn changed_demonstrations_are_noticed_on_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.hdf5");
+    fs::copy(demonstrations(), &file).unwrap();
+    let line = train_line("hype").replace(&demonstrations().display().to_string(), "mine.hdf5");
+    hype(folder.path(), &format!("{line} --env-steps 200 -o run")).good();
+    fs::remove_file(folder.path().join("run/finished")).unwrap();
+    demos::write(&file, &zeros("pendulum", 3, 1)).unwrap();
+    hype(folder.path(), "resume run").refused(3, &["not the ones", "SHA-256", "put the original file back"]);
+    fs::remove_file(&file).unwrap();
+    hype(folder.path(), "resume run").refused(3, &["there is no demonstration file", "mine.hdf5"]);
+}
+
+#[test]
+fn a_run_belongs_to_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("{} --env-steps 500000 -o run", train_line("hype"));
+    let mut running = start(folder.path(), &line);
+    wait_for_lines(&mut running, &folder.path().join("run/seeds/0/metrics.jsonl"), 1);
+    let pid = running.child().id().to_string();
+    for other in [line.as_str(), "resume run"] {
+        hype(folder.path(), other).refused(2, &["run is in use by another process", &pid, "Ctrl-C"]);
+    }
+    running.signal("TERM");
+    assert_eq!(running.end().code, Some(130));
+    let before = names(&folder.path().join("run"));
+    hype(folder.path(), &line).refused(2, &["run already holds a run", "hype resume run", "-o"]);
+    assert_eq!(names(&folder.path().join("run")), before);
+}
+
+#[test]
+fn a_folder_of_others_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("thesis")).unwrap();
+    fs::write(folder.path().join("thesis/chapter.tex"), "text").unwrap();
+    let before = files_in(folder.path());
+    hype(folder.path(), &format!("{} -o thesis", train_line("hype")))
+        .refused(2, &["thesis is neither empty nor a run", "chapter.tex", "-o"]);
+    hype(folder.path(), "resume thesis").refused(2, &["there is no run in thesis", "config.toml"]);
+    assert!(files_in(folder.path()) == before);
+}
+
+/// A finished run of one seed in `folder/run`, its mark of being finished taken away.
+fn unfinished_run(folder: &Path) -> PathBuf {
+    hype(folder, &format!("{} --env-steps 600 -o run", train_line("hype"))).good();
+    fs::remove_file(folder.join("run/finished")).unwrap();
+    folder.join("run")
+}
+
+#[test]
+fn damaged_checkpoints_are_named_and_can_be_done_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = unfinished_run(folder.path());
+    let (path, lines) = (checkpoint_path(&run, Slot::Last, 0), fs::read(run.join("eval.jsonl")).unwrap());
+    let whole = fs::read(&path).unwrap();
+    let flipped = |position: usize| {
+        let mut copy = whole.clone();
+        copy[position] ^= 0x40;
+        copy
+    };
+    let cases = [
+        (whole[..whole.len() / 2].to_vec(), "truncated"),
+        (whole[..20].to_vec(), "truncated"),
+        (Vec::new(), "is not a checkpoint"),
+        (flipped(0), "is not a checkpoint"),
+        (flipped(9), "format version"),
+        (flipped(whole.len() / 3), "is damaged"),
+        (flipped(whole.len() - 1), "is damaged"),
+    ];
+    for (bytes, wanted) in cases {
+        fs::write(&path, &bytes).unwrap();
+        for line in ["resume run", "eval run", "export run -o bundle"] {
+            hype(folder.path(), line).refused(3, &["seed-0.ckpt", wanted, "try: "]);
+        }
+        assert!(!folder.path().join("bundle").exists());
+        assert!(fs::read(&path).unwrap() == bytes, "evidence is not touched");
+    }
+    // What the message proposes helps.
+    fs::remove_file(&path).unwrap();
+    hype(folder.path(), "eval run").refused(3, &["no checkpoint of seed 0", "hype resume run"]);
+    hype(folder.path(), "resume run").good();
+    assert!(fs::read(run.join("eval.jsonl")).unwrap() == lines);
+    assert!(fs::read(&path).unwrap() == whole);
+}
+
+#[test]
+fn damaged_runs_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = unfinished_run(folder.path());
+    hype(folder.path(), "export run --seed 7 -o bundle").refused(2, &["run has no seed 7", "[0]"]);
+    let journal = run.join("seeds/0/eval.jsonl");
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    let provenance = fs::read(run.join("provenance.json")).unwrap();
+    fs::write(run.join("config.toml"), config.replace("batch_size", "batch_sise")).unwrap();
+    for line in ["resume run", "eval run"] {
+        hype(folder.path(), line).refused(3, &["config.toml", "batch_sise"]);
+    }
+    fs::write(run.join("config.toml"), config).unwrap();
+    fs::write(run.join("provenance.json"), &provenance[..40]).unwrap();
+    hype(folder.path(), "resume run").refused(3, &["provenance.json is damaged"]);
+    fs::write(run.join("provenance.json"), provenance).unwrap();
+    // A run whose last checkpoint is not its end, and whose journal lost lines.
+    fs::copy(checkpoint_path(&run, Slot::Last, 0), folder.path().join("end.ckpt")).unwrap();
+    fs::remove_dir_all(&run).unwrap();
+    let mut running = start(folder.path(), &format!("{} --env-steps 500000 -o run", train_line("hype")));
+    wait_for_lines(&mut running, &journal, 2);
+    running.signal("INT");
+    assert_eq!(running.end().code, Some(130));
+    fs::write(&journal, "").unwrap();
+    hype(folder.path(), "resume run").refused(3, &["seeds/0/eval.jsonl is shorter", "0 bytes", "put the file back"]);
+}
+
+#[test]
+fn policies_that_do_not_fit_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), "export expert:pendulum -o bundle").good();
+    let model = folder.path().join("bundle/policy.onnx");
+    let whole = fs::read(&model).unwrap();
+    let wanted =
+        ["does not fit the task hopper", "11 observations", "3 observations and 1 actions of pendulum", "--task"];
+    for policy in ["bundle", "bundle/policy.onnx", "expert:pendulum"] {
+        hype(folder.path(), &format!("eval {policy} --task hopper")).refused(3, &wanted);
+    }
+    for length in [0, 1, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&model, &whole[..length]).unwrap();
+        hype(folder.path(), "eval bundle/policy.onnx").refused(3, &["policy.onnx"]);
+        hype(folder.path(), "eval bundle")
+            .refused(3, &["policy.onnx was altered or truncated", "export the bundle again"]);
+    }
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&model, flipped).unwrap();
+    hype(folder.path(), "eval bundle").refused(3, &["policy.onnx was altered or truncated"]);
+    fs::write(&model, "print('hello')\n").unwrap();
+    hype(folder.path(), "eval bundle/policy.onnx").refused(3, &["policy.onnx", "ONNX"]);
+    fs::remove_file(&model).unwrap();
+    assert!([Some(1), Some(3)].contains(&hype(folder.path(), "eval bundle").code));
+}
+
+/// A tiny file system of its own; none where this user may not mount one.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount(kibibytes: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={kibibytes}k");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder))
+    }
+
+    fn grow(&self, kibibytes: u32) {
+        let option = format!("remount,size={kibibytes}k");
+        assert!(Command::new("mount").args(["-o", &option]).arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+/// Checks a run that ran out of room while it wrote: what is there is whole.
+fn assert_whole(run: &Path) {
+    assert!(read_snapshot(&checkpoint_path(run, Slot::Last, 0)).unwrap().env_steps > 0);
+    for (name, (bytes, _)) in files_in(run) {
+        assert!(name.extension().is_none_or(|extension| extension != "tmp"), "{} stays", name.display());
+        if name.extension().is_some_and(|extension| extension == "jsonl") {
+            for line in String::from_utf8(bytes).unwrap().lines() {
+                serde_json::from_str::<serde_json::Value>(line).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let Some(disk) = Disk::mount(300) else {
+        println!("SKIPPED a_full_disk_loses_nothing: this user may not mount a tmpfs");
+        return;
+    };
+    let (small, roomy) = (disk.0.path(), tempfile::tempdir().unwrap());
+    let line = format!("{} --env-steps 3000 --set checkpoint_every_secs=0 -o run", train_line("hype"));
+    hype(small, &line).refused(1, &["cannot write", "run/", "free some space", "try: "]);
+    let run = small.join("run");
+    assert_whole(&run);
+    hype(small, "eval run --episodes 1 --json").good();
+    hype(small, "resume run").refused(1, &["free some space"]);
+    assert_whole(&run);
+    disk.grow(3000);
+    hype(small, "resume run").good();
+    hype(roomy.path(), &line).good();
+    for name in ["eval.jsonl", "metrics.jsonl", "checkpoints/last/seed-0.ckpt"] {
+        assert!(fs::read(run.join(name)).unwrap() == fs::read(roomy.path().join("run").join(name)).unwrap(), "{name}");
+    }
+
+    hype(small, "demos collect pendulum --policy random --episodes 2 -o demos.hdf5").good();
+    let before = fs::read(small.join("demos.hdf5")).unwrap();
+    hype(small, "demos collect pendulum --policy random --episodes 400 -o demos.hdf5")
+        .refused(1, &["cannot write demos.hdf5", "free some space"]);
+    assert!(fs::read(small.join("demos.hdf5")).unwrap() == before);
+    assert!(!small.join("demos.hdf5.tmp").exists());
+}
+
+/// `hype LINE` where files may not grow beyond `blocks` (of 512 or 1024 bytes, as the shell counts).
+fn limited(folder: &Path, blocks: u32, line: &str) -> Ended {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" {line}");
+    Command::new("sh").args(["-c", &script]).arg(binary("hype")).current_dir(folder).output().unwrap().into()
+}
+
+#[test]
+fn a_limit_on_file_sizes_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("{} --env-steps 6000 --set checkpoint_every_secs=0 -o run", train_line("hype"));
+    // Brackets are patterns to a shell, but none that matches a file.
+    limited(folder.path(), 200, &line).refused(1, &["seed-0.ckpt", "ulimit -f"]);
+    assert_whole(&folder.path().join("run"));
+    hype(folder.path(), "resume run").good();
+
+    hype(folder.path(), "demos collect pendulum --policy random --episodes 2 -o demos.hdf5").good();
+    let before = fs::read(folder.path().join("demos.hdf5")).unwrap();
+    limited(folder.path(), 150, "demos collect pendulum --policy random --episodes 50 -o demos.hdf5")
+        .refused(1, &["cannot write demos.hdf5", "ulimit -f"]);
+    assert!(fs::read(folder.path().join("demos.hdf5")).unwrap() == before);
+    assert!(!folder.path().join("demos.hdf5.tmp").exists());
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), "demos collect pendulum --episodes 1 -o no/such/demos.hdf5")
+        .refused(1, &["cannot write no/such/demos.hdf5", "make its folder first"]);
+    fs::write(folder.path().join("file"), "").unwrap();
+    hype(folder.path(), &format!("{} -o file/run", train_line("hype")))
+        .refused(1, &["cannot create the folder file/run"]);
+    hype(folder.path(), "demos collect hopper --policy expert:pendulum --episodes 1 -o demos.hdf5")
+        .refused(3, &["expert:pendulum does not fit the task hopper", "11 observations"]);
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let inspect = format!("demos inspect {}", demonstrations().display());
+    for line in ["tasks", "tasks --json", "eval expert:pendulum --episodes 1", &inspect] {
+        let mut command = hype_command(folder.path(), line.split_whitespace());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended: Ended = child.wait_with_output().unwrap().into();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{line}");
+    }
+    // Whoever watches a run may go away too.
+    let line = format!("{} --env-steps 600 -o run", train_line("hype"));
+    let mut child = hype_command(folder.path(), line.split_whitespace()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(folder.path().join("run/finished").is_file());
+}

@@ -1,0 +1,253 @@
+//! A run that was stopped, killed or cut off anywhere and then resumed is, byte for byte, the run that nobody disturbed.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hype_tests::{files_in, hype, start, train_line, wait_for_lines};
+use trainer::run::directory::{Slot, checkpoint_path};
+use trainer::run::driver::read_snapshot;
+
+const STEPS: &str = "--env-steps 2500";
+const JOURNALS: [&str; 2] = ["eval.jsonl", "metrics.jsonl"];
+
+/// An undisturbed run of seeds 0 and 1, made once.
+fn undisturbed() -> &'static Path {
+    static RUN: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_folder, run) = RUN.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        hype(folder.path(), &format!("{} {STEPS} --seeds 0..2 -o run", train_line("hype"))).good();
+        let run = folder.path().join("run");
+        (folder, run)
+    });
+    run
+}
+
+/// Everything that a run learned: journals and both checkpoints of its seeds. Nothing of the wall clock is in them.
+#[track_caller]
+fn assert_same_run(found: &Path, expected: &Path, seeds: &[u64]) {
+    let mut names: Vec<PathBuf> = JOURNALS.iter().map(PathBuf::from).collect();
+    for seed in seeds {
+        names.extend(JOURNALS.map(|name| Path::new("seeds").join(seed.to_string()).join(name)));
+        names.extend([Slot::Last, Slot::Best].map(|slot| checkpoint_path(Path::new(""), slot, *seed)));
+    }
+    for name in names {
+        let (left, right) = (fs::read(found.join(&name)).unwrap(), fs::read(expected.join(&name)).unwrap());
+        assert!(!right.is_empty());
+        let first = left.iter().zip(&right).position(|(l, r)| l != r);
+        assert!(
+            left == right,
+            "{} differs: {} and {} bytes, first at {first:?}",
+            name.display(),
+            left.len(),
+            right.len()
+        );
+    }
+    assert!(found.join("finished").is_file());
+    let leftover = files_in(found).into_keys().find(|path| path.extension().is_some_and(|e| e == "tmp"));
+    assert_eq!(leftover, None, "no temporary file stays");
+}
+
+/// Starts `hype LINE`, a run in `folder/run`, and stops it with signal `name` once seed 0 has `lines` evaluation lines.
+fn interrupt(folder: &Path, line: &str, name: &str, lines: usize) {
+    let run = folder.join("run");
+    for _ in 0..5 {
+        let mut child = start(folder, line);
+        wait_for_lines(&mut child, &run.join("seeds/0/eval.jsonl"), lines);
+        child.signal(name);
+        let ended = child.end();
+        if ended.code == Some(0) {
+            // The signal came too late, on a busy machine.
+            fs::remove_dir_all(&run).unwrap();
+            continue;
+        }
+        ended.refused(130, &["stopped; a checkpoint is in run", "hype resume run"]);
+        assert!(!run.join("finished").exists());
+        return;
+    }
+    panic!("the run always ended before SIG{name} came");
+}
+
+#[test]
+fn a_stopped_run_continues_bit_for_bit() {
+    for (name, lines) in [("TERM", 2), ("INT", 4), ("TERM", 6), ("HUP", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        interrupt(folder.path(), &format!("{} {STEPS} --seeds 0..2 -o run", train_line("hype")), name, lines);
+        let told = hype(folder.path(), "resume run").good();
+        assert!(told.stdout.contains("finished: run"), "{}", told.stdout);
+        assert_same_run(&folder.path().join("run"), undisturbed(), &[0, 1]);
+    }
+}
+
+#[test]
+fn a_run_may_be_stopped_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    interrupt(folder.path(), &format!("{} {STEPS} --seeds 0..2 -o run", train_line("hype")), "INT", 2);
+    for lines in [4, 6, 7] {
+        let mut child = start(folder.path(), "resume run");
+        wait_for_lines(&mut child, &folder.path().join("run/seeds/0/eval.jsonl"), lines);
+        child.signal("TERM");
+        // 0: it came too late; none: so early that it was not caught yet.
+        let ended = child.end();
+        assert!([Some(130), Some(0), None].contains(&ended.code), "{}", ended.stderr);
+    }
+    hype(folder.path(), "resume run").good();
+    assert_same_run(&folder.path().join("run"), undisturbed(), &[0, 1]);
+}
+
+/// Pseudo-random delays (xorshift), the same ones each time.
+struct Delays(u64);
+
+impl Delays {
+    fn next(&mut self, most: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        most.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+/// What others may read of a run at any moment: whole checkpoints and whole lines.
+fn assert_readable(run: &Path) {
+    for (seed, slot) in [(0, Slot::Last), (0, Slot::Best), (1, Slot::Last), (1, Slot::Best)] {
+        let path = checkpoint_path(run, slot, seed);
+        if path.exists() {
+            read_snapshot(&path).unwrap();
+        }
+    }
+    for name in JOURNALS {
+        let text = fs::read_to_string(run.join(name)).unwrap_or_default();
+        for line in text.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{name}: {e}: {line}"));
+        }
+        assert!(text.is_empty() || text.ends_with('\n'));
+    }
+}
+
+/// Kills the run with SIGKILL after a random time, again and again, until it has come to its end.
+fn kill_until_finished(every_secs: u64, most: Duration, delays: &mut Delays) -> u32 {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let line = format!("{} {STEPS} --seeds 0..2 --set checkpoint_every_secs={every_secs} -o run", train_line("hype"));
+    let mut kills = 0;
+    let mut most = most;
+    while !run.join("finished").exists() {
+        // Killed before the run's configuration was there, it is a new run again.
+        let begun = run.join("config.toml").exists();
+        let mut child = start(folder.path(), if begun { "resume run" } else { &line });
+        std::thread::sleep(delays.next(most));
+        if child.child().try_wait().unwrap().is_some() {
+            child.end().good();
+            break;
+        }
+        child.child().kill().unwrap();
+        let ended = child.end();
+        assert!(ended.code.is_none() || ended.code == Some(0), "{}", ended.stderr);
+        kills += 1;
+        assert_readable(&run);
+        // On a slow machine the time to the first checkpoint must be exceeded some day.
+        most = most.mul_f64(1.08);
+    }
+    let played = hype(folder.path(), "eval run --episodes 1 --json").good().json();
+    assert_eq!(played["task"], "pendulum");
+    hype(folder.path(), "resume run").good();
+    assert_same_run(&run, undisturbed(), &[0, 1]);
+    kills
+}
+
+#[test]
+fn a_killed_run_stays_readable_and_continues_bit_for_bit() {
+    let mut delays = Delays(0x9e37_79b9_7f4a_7c15);
+    let kills: u32 = (0..2).map(|_| kill_until_finished(1, Duration::from_millis(2000), &mut delays)).sum();
+    assert!(kills > 0, "nothing was killed");
+}
+
+#[test]
+fn killed_while_checkpoints_are_being_written() {
+    // With 0 a checkpoint follows each piece of learning, so that most moments lie within one.
+    let mut delays = Delays(0x2545_f491_4f6c_dd1d);
+    let kills: u32 = (0..2).map(|_| kill_until_finished(0, Duration::from_millis(400), &mut delays)).sum();
+    assert!(kills >= 10, "only {kills} kills");
+}
+
+#[test]
+fn a_seed_alone_is_the_seed_in_a_cohort() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), &format!("{} {STEPS} --seeds 1 -o run", train_line("hype"))).good();
+    let (alone, cohort) = (folder.path().join("run"), undisturbed());
+    for name in ["seeds/1/eval.jsonl", "seeds/1/metrics.jsonl", "checkpoints/last/seed-1.ckpt"] {
+        assert!(fs::read(alone.join(name)).unwrap() == fs::read(cohort.join(name)).unwrap(), "{name}");
+    }
+    assert!(!alone.join("seeds/0").exists());
+    let lines = |seed: u64| fs::read(cohort.join(format!("seeds/{seed}/eval.jsonl"))).unwrap();
+    assert_ne!(lines(0), lines(1), "seeds are different runs");
+    assert!(fs::read(cohort.join("eval.jsonl")).unwrap() == [lines(0), lines(1)].concat());
+}
+
+#[test]
+fn the_same_command_gives_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), &format!("{} {STEPS} --seeds 0..2 -o run", train_line("hype"))).good();
+    assert_same_run(&folder.path().join("run"), undisturbed(), &[0, 1]);
+}
+
+#[test]
+fn resuming_a_finished_run_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = train_line("hype");
+    hype(folder.path(), &format!("{line} --env-steps 300 -o run")).good();
+    let before = files_in(folder.path());
+    let told = hype(folder.path(), "resume run").good();
+    assert!(told.stdout.contains("finished: run"), "{}", told.stdout);
+    let after = files_in(folder.path());
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (path, was) in &before {
+        assert!(was == &after[path], "{} changed", path.display());
+    }
+}
+
+#[test]
+fn a_run_resumes_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(hype_tests::demonstrations(), folder.path().join("here.hdf5")).unwrap();
+    let line = train_line("hype").replace(&hype_tests::demonstrations().display().to_string(), "here.hdf5");
+    interrupt(folder.path(), &format!("{line} {STEPS} --seeds 0..2 -o run"), "INT", 2);
+    let run = folder.path().join("run");
+    hype(Path::new("/"), &format!("resume {}", run.display())).good();
+    assert_same_run(&run, undisturbed(), &[0, 1]);
+}
+
+#[test]
+fn moment_matching_resumes_too() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), &format!("{} {STEPS} -o whole", train_line("mm"))).good();
+    interrupt(folder.path(), &format!("{} {STEPS} -o run", train_line("mm")), "TERM", 4);
+    hype(folder.path(), "resume run").good();
+    assert_same_run(&folder.path().join("run"), &folder.path().join("whole"), &[0]);
+    let lines = |run: &Path| fs::read(run.join("seeds/0/eval.jsonl")).unwrap();
+    assert_ne!(lines(&folder.path().join("whole")), lines(undisturbed()), "another method than hype");
+}
+
+#[test]
+fn an_expert_resumes_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("expert pendulum {} --env-steps 2500", hype_tests::TINY);
+    hype(folder.path(), &format!("{line} --run whole -o whole.onnx")).good();
+    let stopped = format!("{line} --run run -o run.onnx");
+    interrupt(folder.path(), &stopped, "TERM", 4);
+    assert!(!folder.path().join("run.onnx").exists());
+    // The same command goes on where it was stopped, and writes the policy.
+    let mut child = start(folder.path(), &stopped);
+    wait_for_lines(&mut child, &folder.path().join("run/seeds/0/eval.jsonl"), 6);
+    child.signal("INT");
+    let ended = child.end();
+    assert!([Some(0), Some(130), None].contains(&ended.code), "{}", ended.stderr);
+    hype(folder.path(), "resume run").good();
+    hype(folder.path(), &stopped).good();
+    assert_same_run(&folder.path().join("run"), &folder.path().join("whole"), &[0]);
+    let bytes = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(bytes("run.onnx") == bytes("whole.onnx"));
+}
