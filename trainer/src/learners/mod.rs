@@ -2,6 +2,8 @@
 
 pub mod gaussian;
 pub mod sac;
+#[cfg(test)]
+mod tests;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;

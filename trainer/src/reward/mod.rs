@@ -1,6 +1,8 @@
 //! Where a batch's rewards come from: the task itself, or the current discriminator. Never from storage.
 
 pub mod discriminator;
+#[cfg(test)]
+mod tests;
 
 use crate::learners::Batch;
 use crate::nn::{Inner, Train};

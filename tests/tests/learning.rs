@@ -1,0 +1,55 @@
+//! Learning regression: HyPE on Pendulum from five demonstrations, small networks, three seeds. A random policy has -1200,
+//! the expert about -140.
+
+#![allow(clippy::unwrap_used)]
+
+use policy_runtime::EngineChoice;
+use trainer::cli::collect::{Collection, collect};
+use trainer::cli::{policy, train};
+use trainer::config::{Overrides, resolve};
+use trainer::envs;
+use trainer::eval::mean_return;
+use trainer::observe::evaluations;
+use trainer::run::Slot;
+use trainer::run::driver::Outcome;
+use trainer::run::rng::Streams;
+
+#[test]
+fn hype_learns_to_swing_up_from_five_demonstrations() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = envs::task("pendulum").unwrap();
+    let demos = folder.path().join("demos.hdf5");
+    let unused = Streams::new(0).stream("random_policy");
+    let mut expert = policy::open("expert", Some("pendulum"), EngineChoice::Auto, Slot::Last, unused).unwrap();
+    let collection = Collection { episodes: 5, full_length: true, seed: 0 };
+    collect(&mut expert, &task, collection, &demos).unwrap();
+
+    let overrides = Overrides {
+        seeds: vec![0, 1, 2],
+        env_steps: Some(8_000),
+        demos: Some(demos),
+        set: ["sac.hidden=[64, 64]", "sac.batch_size=128", "eval.every=2000"].map(String::from).to_vec(),
+        ..Overrides::default()
+    };
+    let config = resolve("hype", "pendulum", &overrides).unwrap();
+    let run = folder.path().join("run");
+    assert_eq!(train::train(&config, &run, train::Device::Cpu, &()).unwrap(), Outcome::Finished);
+
+    let lines = evaluations::read(&run).unwrap();
+    let last: Vec<f64> = config
+        .seeds
+        .iter()
+        .map(|seed| {
+            let returns: Vec<_> = lines
+                .iter()
+                .filter(|line| line.seed == *seed && line.env_steps == 8_000)
+                .map(|line| trainer::eval::Episode { total_reward: line.episode_return, length: line.length })
+                .collect();
+            assert_eq!(returns.len(), 10, "a run is evaluated at its end");
+            mean_return(&returns)
+        })
+        .collect();
+    let mean = last.iter().sum::<f64>() / last.len() as f64;
+    let best = last.iter().copied().fold(f64::MIN, f64::max);
+    assert!(mean > -700.0 && best > -300.0, "final returns {last:?}");
+}

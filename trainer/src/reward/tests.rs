@@ -1,0 +1,106 @@
+//! The discriminator on games whose solution is known.
+
+use super::Reward;
+use super::discriminator::{Discriminator, Pairs, cost};
+use crate::config::{Reduction, RewardConfig};
+use crate::nn::Cpu;
+use crate::nn::optimizer::values;
+use crate::replay::Rows;
+use crate::run::rng::Streams;
+use burn::backend::Flex;
+use burn::tensor::Tensor;
+
+fn config(hidden: Vec<usize>) -> RewardConfig {
+    RewardConfig {
+        hidden,
+        members: 1,
+        reduction: Reduction::Min,
+        clip: None,
+        learning_rate: 8e-4,
+        weight_decay: 0.0,
+        batch_size: 64,
+        grad_steps: 1,
+        gradient_penalty: 10.0,
+        gradient_target: 0.4,
+        update_every: 1,
+        rollout_episodes: 1,
+    }
+}
+
+fn pairs(points: &[[f32; 3]]) -> Pairs {
+    let mut pairs = Pairs::new(3);
+    points.iter().for_each(|p| pairs.push(&p[..2], &p[2..]));
+    pairs
+}
+
+/// For a linear cost and means that differ by δ, d = |δ|, the minimiser is `w* = -(0.4 + d/20) δ/d`
+/// (the stationary point of `wᵀδ + 10 (|w| - 0.4)²`).
+#[test]
+fn a_linear_cost_finds_the_closed_form() {
+    let config = RewardConfig { grad_steps: 4000, learning_rate: 1e-3, ..config(vec![]) };
+    let mut game = Discriminator::<Cpu>::new(&config, 3, Streams::new(1), &Default::default());
+    let metrics = game.ascend(&pairs(&[[0.6, 0.0, 0.8]]), &pairs(&[[0.0, 0.0, 0.0]]), 0);
+    let (_, params) = game.network();
+    for (w, expected) in params.iter().zip([-0.45 * 0.6, 0.0, -0.45 * 0.8]) {
+        assert!((w - expected).abs() < 5e-3, "{params:?}");
+    }
+    assert!((metrics.disc_loss - (-0.4 - 1.0 / 40.0)).abs() < 1e-3, "loss {}", metrics.disc_loss);
+    assert!((metrics.disc_grad_norm - 0.45).abs() < 2e-3);
+}
+
+#[test]
+fn one_step_lowers_the_experts_cost_below_the_learners() {
+    let mut game = Discriminator::<Cpu>::new(&config(vec![32, 32]), 3, Streams::new(2), &Default::default());
+    let expert = pairs(&[[1.0, 0.0, 0.5], [0.8, 0.1, 0.4]]);
+    let learner = pairs(&[[-1.0, 0.0, -0.5], [-0.8, -0.1, -0.4]]);
+    let before = game.ascend(&expert, &learner, 0).disc_gap;
+    let mut after = before;
+    for iteration in 1..20 {
+        after = game.ascend(&expert, &learner, iteration).disc_gap;
+    }
+    assert!(after > before && after > 0.0, "gap {before} → {after}");
+}
+
+/// A fresh Optimistic Adam moves every weight by twice the learning rate: `lr0, lr0, lr0/2, lr0/3, …`.
+#[test]
+fn each_iteration_is_a_sign_step_of_the_decayed_rate() {
+    let mut game = Discriminator::<Cpu>::new(&config(vec![]), 3, Streams::new(3), &Default::default());
+    let (expert, learner) = (pairs(&[[0.6, 0.1, 0.8]]), pairs(&[[-0.2, 0.3, 0.0]]));
+    for (iteration, share) in [(0, 1.0), (1, 1.0), (2, 0.5), (3, 1.0 / 3.0)] {
+        let before = game.network().1;
+        game.ascend(&expert, &learner, iteration);
+        let after = game.network().1;
+        for index in 0..3 {
+            let moved = (after[index] - before[index]).abs();
+            let expected = 2.0 * 8e-4 * share;
+            assert!((moved - expected).abs() < 0.01 * expected, "iteration {iteration}: {moved} not {expected}");
+        }
+    }
+}
+
+#[test]
+fn rewards_come_from_the_current_cost_and_never_from_storage() {
+    let mut game = Discriminator::<Cpu>::new(&config(vec![16]), 3, Streams::new(4), &Default::default());
+    let rows = || Rows {
+        observations: vec![0.5, 0.2, -0.1, 0.3],
+        actions: vec![0.1, -0.4],
+        next_observations: vec![0.0; 4],
+        task_rewards: vec![f32::NAN; 2],
+        continues: vec![1.0; 2],
+    };
+    let label = |game: &Discriminator<Cpu>| values(Reward::Learned(game).label(rows(), &Default::default()).reward);
+    let before = label(&game);
+    game.ascend(&pairs(&[[1.0, 0.0, 0.5]]), &pairs(&[[-1.0, 0.0, -0.5]]), 0);
+    let after = label(&game);
+    assert!(before.iter().chain(&after).all(|r| r.is_finite()), "stored rewards are not read");
+    assert_ne!(before, after);
+}
+
+#[test]
+fn costs_are_clipped_then_reduced() {
+    let outputs = || Tensor::<Flex, 3>::from_data([[[1.0_f32], [50.0]], [[-60.0], [2.0]]], &Default::default());
+    assert_eq!(values(cost(outputs(), Some(40.0), Reduction::Min)), [-40.0, 2.0]);
+    assert_eq!(values(cost(outputs(), Some(40.0), Reduction::Max)), [1.0, 40.0]);
+    assert_eq!(values(cost(outputs(), Some(40.0), Reduction::Mean)), [-19.5, 21.0]);
+    assert_eq!(values(cost(outputs(), None, Reduction::Min)), [-60.0, 2.0]);
+}
