@@ -15,7 +15,7 @@ pub enum Player {
     /// A network, executed as a robot would.
     Network(Box<Policy>),
     /// Uniform random actions.
-    Random(Stream),
+    Random(Box<Stream>),
 }
 
 /// A policy with what is known about it.
@@ -55,7 +55,7 @@ impl Player {
 /// Opens POLICY. `for_task` completes a bare `expert`; `slot` chooses a run's checkpoint.
 pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot, random: Stream) -> Result<Loaded> {
     if name == "random" {
-        return Ok(Loaded { player: Player::Random(random), task: None, label: "random".into() });
+        return Ok(Loaded { player: Player::Random(Box::new(random)), task: None, label: "random".into() });
     }
     if let Some(task) = name.strip_prefix("expert") {
         let task = match (task.strip_prefix(':'), for_task) {

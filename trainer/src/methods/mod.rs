@@ -3,7 +3,7 @@
 pub mod demonstrated;
 pub mod expert;
 pub mod hype;
-mod off_policy;
+pub mod off_policy;
 
 use crate::config::Reduction;
 use crate::envs::StepCounts;

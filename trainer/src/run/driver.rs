@@ -130,7 +130,7 @@ fn run_seed<M: Method>(
     }
     let journals = directory.journals(seed, state.journals)?;
     let mut run = SeedRun { config, seed, directory, observer, method, state, journals };
-    let outcome = run.to_the_end();
+    let outcome = run.finish();
     if outcome.is_err() {
         // What was evaluated before the failure stays readable.
         run.journals.sync().ok();
@@ -149,7 +149,7 @@ struct SeedRun<'a, M: Method> {
 }
 
 impl<M: Method> SeedRun<'_, M> {
-    fn to_the_end(&mut self) -> Result<Outcome> {
+    fn finish(&mut self) -> Result<Outcome> {
         let (seed, budget) = (self.seed, self.config.env_steps);
         let mut env_steps = self.method.counts().env_steps();
         self.observer.observe(&Event::Started { seed, env_steps, budget });

@@ -50,6 +50,7 @@ pub struct Provenance {
 
 impl Provenance {
     /// What the program and the machine know by themselves.
+    #[allow(clippy::disallowed_methods, reason = "provenance says when a run began")]
     pub fn detect() -> Self {
         let features = [("cuda", cfg!(feature = "cuda"))];
         Self {
