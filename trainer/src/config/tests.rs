@@ -42,7 +42,7 @@ fn settings_override_and_wrong_ones_are_named() {
     for (set, words) in [
         ("sac.batchsize=128", ["sac.batchsize", "did you mean `sac.batch_size`"]),
         ("sac.discount=1.5", ["sac.discount", "found 1.5"]),
-        ("sac.hidden=3", ["does not fit", "hidden"]),
+        ("sac.hidden=3", ["does not fit", "expected a sequence"]),
         ("env.tremble=-0.5", ["env.tremble", "0 to 1"]),
         ("task=\"ant\"", ["task", "command line"]),
         ("hello", ["--set hello", "key=value"]),
