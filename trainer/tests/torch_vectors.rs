@@ -99,7 +99,8 @@ fn vector<B: AutodiffBackend>(values: Vec<f32>) -> Tensor<B, 1> {
 fn agree(name: &str, found: Vec<f32>, expected: Vec<f32>) {
     assert_eq!(found.len(), expected.len(), "{name}: lengths");
     let scale = expected.iter().fold(1e-3_f32, |m, x| m.max(x.abs()));
-    let differs = |found: &[f32]| found.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-5 * scale || !a.is_finite());
+    let differs =
+        |found: &[f32]| found.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-5 * scale || !a.is_finite());
     assert!(!differs(&found), "{name}: {found:?} instead of {expected:?}");
     let perturbed: Vec<f32> = found.iter().map(|x| x + 1e-3 * scale).collect();
     assert!(differs(&perturbed), "{name}: the comparison sees nothing");
