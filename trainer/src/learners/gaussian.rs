@@ -12,9 +12,9 @@ const LOG_STD_BOUNDS: (f64, f64) = (-20.0, 2.0);
 /// Actions drawn from a policy, with their log-probabilities.
 #[derive(Debug, Clone)]
 pub struct Sample<B: Backend> {
-    /// `[1, batch, actions]`, in (-1, 1).
+    /// `[seeds, batch, actions]`, in (-1, 1).
     pub action: Tensor<B, 3>,
-    /// `[1, batch, 1]`.
+    /// `[seeds, batch, 1]`.
     pub log_prob: Tensor<B, 3>,
 }
 
@@ -22,8 +22,8 @@ pub struct Sample<B: Backend> {
 /// (Haarnoja et al. 2018, appendix C, with Stable-Baselines3's constant).
 ///
 /// # Shapes
-/// - `head`: `[1, batch, 2·actions]`, means first, then log standard deviations
-/// - `noise`: `[1, batch, actions]`, standard normal
+/// - `head`: `[seeds, batch, 2·actions]`, means first, then log standard deviations
+/// - `noise`: `[seeds, batch, actions]`, standard normal
 pub fn sample<B: Backend>(head: Tensor<B, 3>, noise: Tensor<B, 3>) -> Sample<B> {
     let actions = noise.dims()[2];
     let mean = head.clone().narrow(2, 0, actions);

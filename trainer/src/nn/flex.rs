@@ -13,6 +13,8 @@ use burn::tensor::{Bytes, DType, Shape};
 const BLOCK: usize = 256;
 
 impl MlpBackend for Flex {
+    const STEPS_PER_TRANSFER: usize = 1;
+
     fn mlp_forward(spec: &MlpSpec, x: FlexTensor, params: FlexTensor) -> (FlexTensor, Vec<FlexTensor>) {
         let (x, params) = (x.to_contiguous(), params.to_contiguous());
         let (x, params) = (Input::new(spec, &x), slice(&params));
@@ -32,7 +34,7 @@ impl MlpBackend for Flex {
         let (x, params, gy) = (Input::new(spec, &x), slice(&params), slice(&gy));
         let hidden: Vec<&[f32]> = hidden.iter().map(slice).collect();
         let mut gp = if need.params { vec![0.0; spec.len()] } else { Vec::new() };
-        let mut gx = if need.input { vec![0.0; x.members * x.batch * spec.inputs()] } else { Vec::new() };
+        let mut gx = if need.input { vec![0.0; x.groups * x.batch * spec.inputs()] } else { Vec::new() };
         let widest = spec.widths.iter().copied().max().unwrap_or(0);
         let (mut signal, mut next) = (vec![0.0; BLOCK * widest], vec![0.0; BLOCK * widest]);
         for member in 0..spec.members {
@@ -58,14 +60,13 @@ impl MlpBackend for Flex {
                         kernels::mask(back, input);
                         std::mem::swap(&mut signal, &mut next);
                     } else if need.input {
-                        let place = if x.members == 1 { start } else { member * x.batch + start };
-                        let back = &mut gx[place * layer.inputs..][..rows * layer.inputs];
+                        let back = &mut gx[x.first_row(member, start) * layer.inputs..][..rows * layer.inputs];
                         kernels::product(gv, w, back, true);
                     }
                 }
             }
         }
-        let gx = need.input.then(|| tensor(gx, [x.members, x.batch, spec.inputs()]));
+        let gx = need.input.then(|| tensor(gx, [x.groups, x.batch, spec.inputs()]));
         let gp = need.params.then(|| tensor(gp, [spec.len()]));
         (gx, gp)
     }
@@ -172,10 +173,12 @@ impl MlpBackend for Flex {
     }
 }
 
-/// The input of a perceptron: one block of rows per member, or one that all members share.
+/// The input of a perceptron: `[groups, batch, width]`, each group shared by `members / groups` members in a row.
 struct Input<'a> {
     data: &'a [f32],
-    members: usize,
+    groups: usize,
+    /// Members that share a group.
+    shared: usize,
     batch: usize,
     width: usize,
 }
@@ -183,12 +186,18 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn new(spec: &MlpSpec, x: &'a FlexTensor) -> Self {
         let shape = x.layout().shape();
-        Self { data: slice(x), members: shape[0], batch: shape[1], width: spec.inputs() }
+        let (groups, batch) = (shape[0], shape[1]);
+        assert_eq!(spec.members % groups, 0, "each input belongs to equally many members");
+        Self { data: slice(x), groups, shared: spec.members / groups, batch, width: spec.inputs() }
     }
 
     fn rows(&self, member: usize, start: usize, rows: usize) -> &'a [f32] {
-        let first = if self.members == 1 { start } else { member * self.batch + start };
-        &self.data[first * self.width..][..rows * self.width]
+        &self.data[self.first_row(member, start) * self.width..][..rows * self.width]
+    }
+
+    /// Where the rows of `member` from its row `start` on lie.
+    fn first_row(&self, member: usize, start: usize) -> usize {
+        member / self.shared * self.batch + start
     }
 }
 

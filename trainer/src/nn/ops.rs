@@ -66,6 +66,10 @@ pub struct AdamResult<B: Backend> {
 
 /// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the activations after each ReLU.
 pub trait MlpBackend: Backend {
+    /// Gradient steps whose rows and noise are sent to the device together, at most: a device with a memory of its own is
+    /// not waited for within such a block.
+    const STEPS_PER_TRANSFER: usize = 64;
+
     /// Output, and the hidden activations that the backward pass needs.
     fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
         reference::forward::<Self>(spec, x, params)
@@ -130,6 +134,8 @@ pub struct Need {
 impl MlpBackend for burn::backend::Cuda {}
 
 impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
+    const STEPS_PER_TRANSFER: usize = B::STEPS_PER_TRANSFER;
+
     fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
         #[derive(Debug)]
         struct Mlp;

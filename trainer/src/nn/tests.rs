@@ -10,12 +10,14 @@ use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 
-const SPECS: [(usize, usize, [usize; 2], usize, usize, bool); 5] = [
-    (1, 5, [16, 16], 1, 9, true),
-    (2, 7, [32, 24], 1, 300, true),
-    (7, 6, [8, 12], 4, 33, false),
-    (1, 3, [64, 64], 6, 513, true),
-    (3, 4, [5, 9], 1, 1, true),
+/// Members, inputs, hidden widths, outputs, batch, and how many inputs the members share.
+const SPECS: [(usize, usize, [usize; 2], usize, usize, usize); 6] = [
+    (1, 5, [16, 16], 1, 9, 1),
+    (2, 7, [32, 24], 1, 300, 1),
+    (7, 6, [8, 12], 4, 33, 7),
+    (1, 3, [64, 64], 6, 513, 1),
+    (3, 4, [5, 9], 1, 1, 1),
+    (6, 5, [12, 10], 1, 260, 3),
 ];
 
 fn random<const D: usize>(shape: [usize; D], rng: &mut Stream) -> Tensor<Flex, D> {
@@ -33,10 +35,10 @@ fn close(name: &str, a: Vec<f32>, b: Vec<f32>, tolerance: f32) {
 
 #[test]
 fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
-    for (members, inputs, hidden, outputs, batch, shared) in SPECS {
+    for (members, inputs, hidden, outputs, batch, groups) in SPECS {
         let mut rng = Streams::new(7).stream("test");
         let spec = MlpSpec::new(members, inputs, &hidden, outputs);
-        let x = random([if shared { 1 } else { members }, batch, inputs], &mut rng);
+        let x = random([groups, batch, inputs], &mut rng);
         let w = random([members, batch, outputs], &mut rng);
         let p = parameters(&spec, Init::Uniform, &mut rng);
         let p = Tensor::<Flex, 1>::from_data(TensorData::new(p, [spec.len()]), &Default::default());
@@ -60,10 +62,10 @@ fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
 
 #[test]
 fn the_tensor_bodies_agree_with_the_kernels() {
-    for (members, inputs, hidden, outputs, batch, shared) in SPECS {
+    for (members, inputs, hidden, outputs, batch, groups) in SPECS {
         let mut rng = Streams::new(8).stream("test");
         let spec = MlpSpec::new(members, inputs, &hidden, outputs);
-        let x = mlp::primitive(random([if shared { 1 } else { members }, batch, inputs], &mut rng));
+        let x = mlp::primitive(random([groups, batch, inputs], &mut rng));
         let gy = mlp::primitive(random([members, batch, outputs], &mut rng));
         let p = parameters(&spec, Init::Uniform, &mut rng);
         let p = mlp::primitive(Tensor::<Flex, 1>::from_data(TensorData::new(p, [spec.len()]), &Default::default()));
