@@ -97,8 +97,8 @@ pub struct Sac<B: Train> {
     /// `[seeds]`.
     log_temperature: Parameters<Inner<B>>,
     noise: Vec<Stream>,
-    /// The policies as they act, made when first needed after a gradient step.
-    acting: OnceLock<Vec<Actor>>,
+    /// Made when first needed after a gradient step.
+    policies: OnceLock<Vec<Actor>>,
     device: B::Device,
 }
 
@@ -131,7 +131,7 @@ impl<B: Train> Sac<B> {
                 device,
             ),
             noise: seeds.iter().map(|streams| streams.stream("sac/noise")).collect(),
-            acting: OnceLock::new(),
+            policies: OnceLock::new(),
             device: device.clone(),
             config: config.clone(),
         }
@@ -176,7 +176,7 @@ impl<B: Train> Sac<B> {
         learning_rate: f64,
         measure: bool,
     ) -> Option<Vec<SacMetrics>> {
-        self.acting.take();
+        self.policies.take();
         let temperature = self.log_temperature.get().exp().reshape([self.seeds(), 1, 1]);
 
         let actor = self.actor.variable();
@@ -204,7 +204,7 @@ impl<B: Train> Sac<B> {
             [critic_losses, actor_losses.clone().inner(), temperature.reshape([-1]), entropy, q_mean]
         });
         self.actor.descend(actor_losses, actor, learning_rate, 0.0);
-        measured.map(|figures| read(figures))
+        measured.map(read)
     }
 
     fn target(
@@ -219,9 +219,9 @@ impl<B: Train> Sac<B> {
         target_value(batch, next_q, log_prob, temperature, self.config.discount)
     }
 
-    /// The action of seed number `seed` for one raw observation: the mode, or with `noise` a draw from the policy.
-    pub fn act(&self, seed: usize, observation: &[f32], noise: Option<&mut Stream>) -> Vec<f32> {
-        self.acting.get_or_init(|| Actor::of_seeds(&self.actor))[seed].act(observation, noise)
+    /// Each seed's policy as it stands, on the host. The first call after a gradient step waits for the device.
+    pub fn policies(&self) -> &[Actor] {
+        self.policies.get_or_init(|| Actor::of_seeds(&self.actor))
     }
 
     /// Smaller critic's value of `action` at `observation`, `[seeds, batch, width]`, for checks.
@@ -260,7 +260,7 @@ impl<B: Train> Sac<B> {
             log_temperatures.push(record.log_temperature);
             self.noise.push(record.noise);
         }
-        self.acting.take();
+        self.policies.take();
         self.actor.parameters.restore(actors, &self.device)?;
         self.critics.parameters.restore(critics, &self.device)?;
         self.log_temperature.restore(log_temperatures, &self.device)

@@ -111,7 +111,7 @@ fn stacked_actor_critics_are_the_single_ones() {
         assert_eq!(found.0, expected.0);
         assert_close("actor", &found.1, &expected.1);
         let probe = [0.3, -0.2, 0.9, 0.0, -1.1];
-        assert_close("action", &stack.act(place, &probe, None), &alone.act(0, &probe, None));
+        assert_close("action", &stack.policies()[place].act(&probe, None), &alone.policies()[0].act(&probe, None));
         let figures = |m: &SacMetrics| [m.critic_loss, m.actor_loss, m.temperature, m.entropy, m.q_mean];
         for (a, b) in figures(&stacked_metrics[place]).into_iter().zip(figures(&metrics[0])) {
             assert!((a - b).abs() <= TOLERANCE * (1.0 + b.abs()), "{stacked_metrics:?} {metrics:?}");

@@ -62,7 +62,7 @@ fn train(config: &SacConfig, steps: usize, reward: impl Fn(f32) -> f32 + Copy, c
 fn a_bandit_is_solved_and_its_critic_is_the_reward() {
     let reward = |a: f32| -(a - 0.5).powi(2);
     let sac = train(&config(0.005, 0.9), 1500, reward, 0.0);
-    let action = sac.act(0, &[0.3], None)[0];
+    let action = sac.policies()[0].act(&[0.3], None)[0];
     assert!((action - 0.5).abs() < 0.06, "acts {action} instead of 0.5");
     for a in [-0.8_f32, -0.2, 0.4, 0.9] {
         let value = values(sac.value(column(vec![0.3]), column(vec![a])))[0];

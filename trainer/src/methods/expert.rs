@@ -55,8 +55,8 @@ impl<B: Train> Method for Expert<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let sac = &self.learner.sac;
-        move |observation| sac.act(seed, observation, None)
+        let policy = &self.learner.sac.policies()[seed];
+        move |observation| policy.act(observation, None)
     }
 
     fn networks(&self) -> Vec<Networks> {

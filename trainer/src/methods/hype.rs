@@ -101,7 +101,8 @@ impl<B: Train> Hype<B> {
     fn rollout_current_policy(&mut self) -> Result<Vec<Pairs>> {
         let name = format!("env/discriminator/{}", self.iteration);
         let world = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
-        let rollout = |seed, Rollouts { streams, counts }: &mut Rollouts| {
+        let policies = self.learner.sac.policies();
+        let rollout = |seed: usize, Rollouts { streams, counts }: &mut Rollouts| {
             let mut world = World::new(&self.config.task, world.clone(), *streams, &name)?;
             let mut noise = streams.stream(&format!("{name}/policy"));
             let mut pairs = Pairs::new(self.expert.pairs.width);
@@ -110,7 +111,7 @@ impl<B: Train> Hype<B> {
                 let mut ending = Ending::Continues;
                 while ending == Ending::Continues {
                     let observation = world.observation().to_vec();
-                    let action = self.learner.sac.act(seed, &observation, Some(&mut noise));
+                    let action = policies[seed].act(&observation, Some(&mut noise));
                     pairs.push(&observation, &action);
                     ending = world.step(&action, Purpose::Discriminator)?.ending;
                 }
@@ -163,8 +164,8 @@ impl<B: Train> Method for Hype<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let sac = &self.learner.sac;
-        move |observation| sac.act(seed, observation, None)
+        let policy = &self.learner.sac.policies()[seed];
+        move |observation| policy.act(observation, None)
     }
 
     fn networks(&self) -> Vec<Networks> {

@@ -102,12 +102,12 @@ impl<B: Train> OffPolicy<B> {
     pub fn collect(&mut self) -> Result<()> {
         let steps = self.config.sac.train_every.min(self.config.env_steps - self.progress.env_steps);
         let explores = self.config.sac.exploration_steps.saturating_sub(self.clock());
-        let (sac, timeouts_are_terminal) = (&self.sac, self.config.sac.timeouts_are_terminal);
+        let (policies, timeouts_are_terminal) = (self.sac.policies(), self.config.sac.timeouts_are_terminal);
         let lived = parallel::each(&mut self.seeds, |seed, experience| -> Result<()> {
             for step in 0..steps {
                 let purpose = if step < explores { Purpose::Exploration } else { Purpose::Policy };
                 experience.step(purpose, timeouts_are_terminal, |observation, noise| {
-                    sac.act(seed, observation, Some(noise))
+                    policies[seed].act(observation, Some(noise))
                 })?;
             }
             Ok(())
