@@ -7,9 +7,9 @@ use burn::tensor::backend::Backend;
 /// Actions drawn from a policy, with their log-probabilities.
 #[derive(Debug, Clone)]
 pub struct Sample<B: Backend> {
-    /// `[1, batch, actions]`, in (-1, 1).
+    /// `[seeds, batch, actions]`, in (-1, 1).
     pub action: Tensor<B, 3>,
-    /// `[1, batch, 1]`.
+    /// `[seeds, batch, 1]`.
     pub log_prob: Tensor<B, 3>,
 }
 
@@ -17,8 +17,8 @@ pub struct Sample<B: Backend> {
 /// (Haarnoja et al. 2018, appendix C, with Stable-Baselines3's constant).
 ///
 /// # Shapes
-/// - `head`: `[1, batch, 2·actions]`, means first, then log standard deviations
-/// - `noise`: `[1, batch, actions]`, standard normal
+/// - `head`: `[seeds, batch, 2·actions]`, means first, then log standard deviations
+/// - `noise`: `[seeds, batch, actions]`, standard normal
 pub fn sample<B: MlpBackend>(head: Tensor<B, 3>, noise: Tensor<B, 3>) -> Sample<B> {
     let actions = noise.dims()[2];
     let drawn = ops::squash(head, noise);

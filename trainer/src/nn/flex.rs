@@ -42,6 +42,8 @@ fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
 }
 
 impl MlpBackend for Flex {
+    const STEPS_PER_TRANSFER: usize = 1;
+
     fn mlp(spec: &MlpSpec, x: FlexTensor, params: FlexTensor) -> FlexTensor {
         let (x, params) = (x.to_contiguous(), params.to_contiguous());
         let (x, params) = (Input::new(spec, &x), slice(&params));
@@ -70,7 +72,7 @@ impl MlpBackend for Flex {
         let (x, params, gy) = (Input::new(spec, &x), slice(&params), slice(&gy));
         let hidden: Vec<&[f32]> = hidden.iter().map(slice).collect();
         let (gx, gp) = backward(spec, &x, params, &hidden, gy, need);
-        let gx = need.input.then(|| tensor(gx, [x.members, x.batch, spec.inputs()]));
+        let gx = need.input.then(|| tensor(gx, [x.groups, x.batch, spec.inputs()]));
         (gx, need.params.then(|| tensor(gp, [spec.len()])))
     }
 
@@ -157,10 +159,12 @@ impl MlpBackend for Flex {
     }
 }
 
-/// The input of a perceptron: one block of rows per member, or one that all members share.
+/// The input of a perceptron: `[groups, batch, width]`, each group shared by `members / groups` members in a row.
 struct Input<'a> {
     data: &'a [f32],
-    members: usize,
+    groups: usize,
+    /// Members that share a group.
+    shared: usize,
     batch: usize,
     width: usize,
 }
@@ -168,16 +172,18 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn new(spec: &MlpSpec, x: &'a FlexTensor) -> Self {
         let shape = x.layout().shape();
-        Self { data: slice(x), members: shape[0], batch: shape[1], width: spec.inputs() }
+        let (groups, batch) = (shape[0], shape[1]);
+        assert_eq!(spec.members % groups, 0, "each input belongs to equally many members");
+        Self { data: slice(x), groups, shared: spec.members / groups, batch, width: spec.inputs() }
     }
 
     fn rows(&self, member: usize, start: usize, rows: usize) -> &'a [f32] {
-        &self.data[self.place(member, start) * self.width..][..rows * self.width]
+        &self.data[self.first_row(member, start) * self.width..][..rows * self.width]
     }
 
-    /// The first row of a block.
-    fn place(&self, member: usize, start: usize) -> usize {
-        if self.members == 1 { start } else { member * self.batch + start }
+    /// Where the rows of `member` from its row `start` on lie.
+    fn first_row(&self, member: usize, start: usize) -> usize {
+        member / self.shared * self.batch + start
     }
 }
 
@@ -322,7 +328,7 @@ fn backward(
 ) -> (Vec<f32>, Vec<f32>) {
     let (values, slopes) = hidden.split_at(spec.depth() - 1);
     let mut gp = if need.params { Buffer::for_batch(spec.len(), x.batch) } else { Buffer::new(0) };
-    let mut gx = vec![0.0; if need.input { x.members * x.batch * spec.inputs() } else { 0 }];
+    let mut gx = vec![0.0; if need.input { x.groups * x.batch * spec.inputs() } else { 0 }];
     let widest = spec.widths.iter().copied().max().unwrap_or(0);
     with_scratch(|Scratch { weights, right, left, here, there }| {
         let (mut signal, mut next) = (here.get(BLOCK * widest), there.get(BLOCK * widest));
@@ -356,7 +362,7 @@ fn backward(
                         unsafe { product(g, weights.of(index), next[..size].as_mut_ptr(), false, finish, left) };
                         std::mem::swap(&mut signal, &mut next);
                     } else if need.input {
-                        let out = gx[x.place(member, start) * layer.inputs..][..size].as_mut_ptr();
+                        let out = gx[x.first_row(member, start) * layer.inputs..][..size].as_mut_ptr();
                         // SAFETY: as above; the gradient began as zeros, to which sharing members add.
                         unsafe { product(g, weights.of(0), out, true, Finish::Plain, left) };
                     }

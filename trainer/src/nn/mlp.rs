@@ -99,6 +99,19 @@ impl MlpSpec {
         self.layers().last().map_or(0, |layer| layer.bias + self.members * layer.outputs)
     }
 
+    /// The same network for each of `seeds` stacked seeds; a seed's members stay side by side.
+    pub fn stacked(&self, seeds: usize) -> Self {
+        Self { members: self.members * seeds, widths: self.widths.clone(), activation: self.activation }
+    }
+
+    /// Lengths of the pieces of the parameter vector that have a leading member axis: `W0, b0, W1, …`.
+    pub fn pieces(&self) -> Vec<usize> {
+        self.layers()
+            .flat_map(|layer| [layer.inputs * layer.outputs, layer.outputs])
+            .map(|size| self.members * size)
+            .collect()
+    }
+
     /// Whether there is nothing to learn.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -108,7 +121,7 @@ impl MlpSpec {
 /// Applies the perceptron.
 ///
 /// # Shapes
-/// - `x`: `[members | 1, batch, inputs]`
+/// - `x`: `[members / k, batch, inputs]`: k members in a row share an input
 /// - `params`: `[spec.len()]`
 /// - output: `[members, batch, outputs]`
 pub fn forward<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B, 1>) -> Tensor<B, 3> {
@@ -118,7 +131,7 @@ pub fn forward<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B,
 /// Gradient of the scalar output with respect to the input row, differentiable in the parameters (first order).
 ///
 /// # Shapes
-/// - `x`: `[members | 1, batch, inputs]`, constant
+/// - `x`: `[members / k, batch, inputs]`, constant
 /// - output: `[members, batch, inputs]`
 ///
 /// ReLU networks only: their activations' second derivative is zero almost everywhere.

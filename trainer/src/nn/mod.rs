@@ -1,7 +1,7 @@
 //! Networks: multi-layer perceptrons whose parameters are one flat vector, and the operations on them.
 //!
 //! Every network carries a leading `members` axis (twin critics, ensembles, stacked seeds): inputs are
-//! `[members | 1, batch, inputs]`, outputs `[members, batch, outputs]`. The whole perceptron is one operation with its own
+//! `[members / k, batch, inputs]`, each shared by k members in a row, outputs `[members, batch, outputs]`. The whole perceptron is one operation with its own
 //! backward pass ([`ops::MlpBackend`]); its default body is ordinary Burn tensor code ([`reference`]), which serves
 //! CUDA and is the oracle of the fused CPU kernels ([`flex`]).
 
@@ -17,6 +17,7 @@ pub mod ops;
 pub mod optimizer;
 mod product;
 pub mod reference;
+pub mod stack;
 #[cfg(test)]
 mod tests;
 

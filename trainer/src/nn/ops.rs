@@ -74,6 +74,10 @@ pub struct AdamResult<B: Backend> {
 /// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the values after each activation, followed, where that is
 /// not ReLU, by the slopes of each activation.
 pub trait MlpBackend: Backend {
+    /// Gradient steps whose rows and noise are sent to the device together, at most: a device with a memory of its own is
+    /// not waited for within such a block.
+    const STEPS_PER_TRANSFER: usize = 64;
+
     /// Output.
     fn mlp(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> Float<Self> {
         Self::mlp_forward(spec, x, params).0
@@ -159,6 +163,8 @@ pub struct Need {
 impl MlpBackend for burn::backend::Cuda {}
 
 impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
+    const STEPS_PER_TRANSFER: usize = B::STEPS_PER_TRANSFER;
+
     fn squash(head: Float<Self>, noise: Float<Self>) -> Float<Self> {
         #[derive(Debug)]
         struct Squash;

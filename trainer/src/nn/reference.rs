@@ -18,14 +18,27 @@ fn mask<B: MlpBackend>(hidden: Tensor<B, 3>) -> Tensor<B, 3> {
     hidden.greater_elem(0.0).float()
 }
 
+/// One input per member from `[members / k, batch, inputs]`, each shared by k members in a row.
+fn spread<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [groups, batch, inputs] = x.dims();
+    match groups {
+        1 => x.expand([spec.members, batch, inputs]),
+        _ if groups == spec.members => x,
+        _ => {
+            let shared = spec.members / groups;
+            let x = x.reshape([groups, 1, batch, inputs]).expand([groups, shared, batch, inputs]);
+            x.reshape([spec.members, batch, inputs])
+        }
+    }
+}
+
 /// The perceptron as plain differentiable tensor code: output and what [`MlpBackend::mlp_forward`] calls `hidden`.
 pub fn perceptron<B: MlpBackend>(
     spec: &MlpSpec,
     x: Tensor<B, 3>,
     params: &Tensor<B, 1>,
 ) -> (Tensor<B, 3>, Vec<Tensor<B, 3>>) {
-    let batch = x.dims()[1];
-    let mut y = x.expand([spec.members, batch, spec.inputs()]);
+    let mut y = spread(spec, x);
     let (mut hidden, mut slopes) = (Vec::with_capacity(spec.depth()), Vec::new());
     for (index, layer) in spec.layers().enumerate() {
         y = y.matmul(weight(spec, layer, params)) + bias(spec, layer, params);
@@ -65,8 +78,8 @@ pub fn backward<B: MlpBackend>(
     need: Need,
 ) -> (Option<Float<B>>, Option<Float<B>>) {
     let (x, params): (Tensor<B, 3>, Tensor<B, 1>) = (tensor(x), tensor(params));
-    let [shared, batch, _] = x.dims();
-    let mut activations = vec![x.expand([spec.members, batch, spec.inputs()])];
+    let [groups, batch, inputs] = x.dims();
+    let mut activations = vec![spread(spec, x)];
     activations.extend(hidden.into_iter().map(tensor::<B, 3>));
     let mut g: Tensor<B, 3> = tensor(gy);
     let mut pieces = Vec::with_capacity(2 * spec.depth());
@@ -88,7 +101,16 @@ pub fn backward<B: MlpBackend>(
         }
     }
     pieces.reverse();
-    let gx = need.input.then(|| primitive(if shared == 1 && spec.members > 1 { g.sum_dim(0) } else { g }));
+    let gx = need.input.then(|| {
+        primitive(match groups {
+            _ if groups == spec.members => g,
+            1 => g.sum_dim(0),
+            _ => {
+                let shared = spec.members / groups;
+                g.reshape([groups, shared, batch * inputs]).sum_dim(1).reshape([groups, batch, inputs])
+            }
+        })
+    });
     (gx, need.params.then(|| primitive(Tensor::cat(pieces, 0))))
 }
 
