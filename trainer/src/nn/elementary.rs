@@ -62,6 +62,12 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// `ln(1 + e^x)`.
+#[inline(always)]
+pub(super) fn softplus(x: f32) -> f32 {
+    x.max(0.0) + ln(1.0 + exp(-x.abs()))
+}
+
 #[cfg(test)]
 mod tests {
     fn agrees(name: &str, ours: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, from: f32, to: f32) {
@@ -83,6 +89,7 @@ mod tests {
         agrees("tanh", super::tanh, f64::tanh, -20.0, 20.0);
         agrees("tanh", super::tanh, f64::tanh, -1.0, 1.0);
         agrees("sigmoid", super::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -30.0, 30.0);
+        agrees("softplus", super::softplus, |x| x.exp().ln_1p(), -1.0, 60.0);
         assert_eq!((super::tanh(-100.0), super::tanh(100.0)), (-1.0, 1.0));
     }
 }

@@ -138,6 +138,22 @@ impl MlpBackend for Flex {
         tensor(out, [members, batch, 2 * actions])
     }
 
+    fn gaussian_loss(head: FlexTensor, target: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let (head, target) = (head.to_contiguous(), target.to_contiguous());
+        let shape = target.layout().shape();
+        let (members, batch, outputs) = (shape[0], shape[1], shape[2]);
+        let count = batch * outputs;
+        let (mut means, mut raw) = halves(slice(&head), outputs);
+        let mut terms = vec![0.0; means.len()];
+        kernels::gaussian_loss(&mut means, &mut raw, slice(&target), &mut terms);
+        let losses = terms.chunks_exact(count).map(|terms| terms.iter().sum::<f32>() / count as f32).collect();
+        let mut gradient = Vec::with_capacity(2 * means.len());
+        for (means, raw) in means.chunks_exact(outputs).zip(raw.chunks_exact(outputs)) {
+            gradient.extend(means.iter().chain(raw).map(|g| g / count as f32));
+        }
+        (tensor(losses, [members, 1, 1]), tensor(gradient, [members, batch, 2 * outputs]))
+    }
+
     fn adam(
         step: &AdamStep,
         params: FlexTensor,

@@ -2,8 +2,8 @@
 //! so that every width gives the same bits.
 #![allow(unsafe_code)]
 
-use super::elementary::{exp, ln, sigmoid, tanh};
-use super::ops::{AdamStep, LOG_STD_BOUNDS, SQUASH_EPSILON};
+use super::elementary::{exp, ln, sigmoid, softplus, tanh};
+use super::ops::{AdamStep, LOG_STD_BOUNDS, LOG_VARIANCE_BOUNDS, SQUASH_EPSILON};
 
 /// Compiles a loop for AVX-512, AVX2 and the baseline, chosen at run time.
 macro_rules! simd {
@@ -231,6 +231,26 @@ simd! {
             let by_u = slope * (by_action[i] + by_log_prob[i] * 2.0 * a / (slope + SQUASH_EPSILON as f32));
             by_action[i] = by_u;
             by_log_prob[i] = if bounded == log_std[i] { by_u * spread - by_log_prob[i] } else { 0.0 };
+        }
+    }
+}
+
+simd! {
+    /// One row of [`super::ops::MlpBackend::gaussian_loss`]: the terms of the loss, and in place of means and raw log variances
+    /// their gradients times the number of terms.
+    fn gaussian_loss(means: &mut [f32], raw: &mut [f32], target: &[f32], terms: &mut [f32]) {
+        let (least, most) = (LOG_VARIANCE_BOUNDS.0 as f32, LOG_VARIANCE_BOUNDS.1 as f32);
+        let len = means.len();
+        let (raw, target, terms) = (&mut raw[..len], &target[..len], &mut terms[..len]);
+        for i in 0..len {
+            let to_most = most - raw[i];
+            let from_least = most - softplus(to_most) - least;
+            let log_variance = least + softplus(from_least);
+            let error = means[i] - target[i];
+            let scaled = error * exp(-log_variance);
+            terms[i] = error * scaled + log_variance;
+            means[i] = 2.0 * scaled;
+            raw[i] = (1.0 - error * scaled) * (sigmoid(to_most) * sigmoid(from_least));
         }
     }
 }

@@ -12,13 +12,16 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
 /// Keeps the logarithm of `1 - tanh²` finite (Stable-Baselines3 0.8.0, `SquashedDiagGaussianDistribution`).
 pub const SQUASH_EPSILON: f64 = 1e-6;
 
 /// Bounds of the log standard deviation (Stable-Baselines3 0.8.0, `LOG_STD_MIN` and `LOG_STD_MAX`).
 pub const LOG_STD_BOUNDS: (f64, f64) = (-20.0, 2.0);
+
+/// Soft bounds of a model's log variance (facebookresearch/mbrl-lib, as jren03/garage configures it).
+pub const LOG_VARIANCE_BOUNDS: (f64, f64) = (-10.0, 0.5);
 
 /// A float tensor as the backend holds it.
 pub type Float<B> = burn::tensor::ops::FloatTensor<B>;
@@ -132,6 +135,13 @@ pub trait MlpBackend: Backend {
         reference::squash_backward::<Self>(head, noise, g)
     }
 
+    /// Gaussian negative log-likelihood of each member, and the gradient of the head that gives it: `(mean - target)² e^-l + l`,
+    /// averaged over batch and outputs, with log variances l bounded by [`LOG_VARIANCE_BOUNDS`].
+    /// Rows of `head`: means, then raw log variances. Losses are `[members, 1, 1]`.
+    fn gaussian_loss(head: Float<Self>, target: Float<Self>) -> (Float<Self>, Float<Self>) {
+        reference::gaussian_loss::<Self>(head, target)
+    }
+
     /// Adam or Optimistic Adam, in place where the storage is not shared.
     fn adam(
         step: &AdamStep,
@@ -150,6 +160,14 @@ pub fn squash<B: MlpBackend>(head: Tensor<B, 3>, noise: Tensor<B, 3>) -> Tensor<
     tensor(B::squash(primitive(head), primitive(noise)))
 }
 
+/// [`MlpBackend::gaussian_loss`] on tensors, differentiable in the head: `[members]` losses of `head` `[members, batch, 2·outputs]`
+/// and `target` `[members, batch, outputs]`.
+pub fn gaussian_loss<B: MlpBackend>(head: Tensor<B, 3>, target: Tensor<B, 3>) -> Tensor<B, 1> {
+    let members = head.dims()[0];
+    let (loss, _) = B::gaussian_loss(primitive(head), primitive(target));
+    tensor::<B, 3>(loss).reshape([members])
+}
+
 /// Which gradients a backward pass must produce.
 #[derive(Debug, Clone, Copy)]
 pub struct Need {
@@ -164,6 +182,29 @@ impl MlpBackend for burn::backend::Cuda {}
 
 impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
     const STEPS_PER_TRANSFER: usize = B::STEPS_PER_TRANSFER;
+
+    fn gaussian_loss(head: Float<Self>, target: Float<Self>) -> (Float<Self>, Float<Self>) {
+        #[derive(Debug)]
+        struct GaussianLoss;
+
+        impl<B: MlpBackend> Backward<B, 1> for GaussianLoss {
+            type State = Float<B>;
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let g: Tensor<B, 3> = tensor(grads.consume::<B>(&ops.node));
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, primitive(tensor::<B, 3>(ops.state) * g));
+                }
+            }
+        }
+
+        let (loss, gradient) = B::gaussian_loss(head.primitive, target.primitive);
+        let loss = match GaussianLoss.prepare::<C>([head.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(gradient.clone(), loss),
+            OpsKind::UnTracked(prep) => prep.finish(loss),
+        };
+        (loss, <Self as AutodiffBackend>::from_inner(gradient))
+    }
 
     fn squash(head: Float<Self>, noise: Float<Self>) -> Float<Self> {
         #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The perceptron operations in ordinary Burn tensor code: the CUDA bodies, and the oracle of the CPU kernels.
 
 use super::mlp::{Activation, Layer, MlpSpec, primitive, tensor};
-use super::ops::{AdamResult, AdamStep, Float, LOG_STD_BOUNDS, MlpBackend, Need, SQUASH_EPSILON};
+use super::ops::{AdamResult, AdamStep, Float, LOG_STD_BOUNDS, LOG_VARIANCE_BOUNDS, MlpBackend, Need, SQUASH_EPSILON};
 use burn::tensor::{Tensor, activation};
 
 fn weight<B: MlpBackend>(spec: &MlpSpec, layer: Layer, params: &Tensor<B, 1>) -> Tensor<B, 3> {
@@ -203,6 +203,27 @@ pub fn squash_backward<B: MlpBackend>(head: Float<B>, noise: Float<B>, g: Float<
     let by_mean = slope * (by_action + by_log_prob.clone() * squash);
     let by_log_std = (by_mean.clone() * spread - by_log_prob) * bounded.equal(log_std).float();
     primitive(Tensor::cat(vec![by_mean, by_log_std], 2))
+}
+
+/// See [`MlpBackend::gaussian_loss`].
+pub fn gaussian_loss<B: MlpBackend>(head: Float<B>, target: Float<B>) -> (Float<B>, Float<B>) {
+    let (head, target): (Tensor<B, 3>, Tensor<B, 3>) = (tensor(head), tensor(target));
+    let [_, batch, outputs] = target.dims();
+    let (least, most) = LOG_VARIANCE_BOUNDS;
+    let raw = head.clone().narrow(2, outputs, outputs);
+    let to_most = raw.neg().add_scalar(most);
+    let below = activation::softplus(to_most.clone(), 1.0).neg().add_scalar(most);
+    let from_least = below.sub_scalar(least);
+    let log_variance = activation::softplus(from_least.clone(), 1.0).add_scalar(least);
+    let error = head.narrow(2, 0, outputs) - target;
+    let precision = log_variance.clone().neg().exp();
+    let scaled = error.clone() * precision;
+    let squared = error * scaled.clone();
+    let count = (batch * outputs) as f64;
+    let loss = (squared.clone() + log_variance).sum_dim(2).sum_dim(1) / count;
+    let slope = activation::sigmoid(to_most) * activation::sigmoid(from_least);
+    let by_raw = squared.neg().add_scalar(1.0) * slope / count;
+    (primitive(loss), primitive(Tensor::cat(vec![scaled * (2.0 / count), by_raw], 2)))
 }
 
 /// See [`MlpBackend::adam`].

@@ -7,6 +7,7 @@ use super::optimizer::{OptimizerConfig, Parameters, values};
 use super::{Cpu, ops, reference};
 use crate::config::Optimizer;
 use crate::run::rng::{Stream, Streams};
+use crate::world_model::ensemble::bounded_log_variance;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 
@@ -191,4 +192,37 @@ fn the_fused_squashed_gaussian_has_the_gradients_of_plain_autodiff() {
     );
     let tensor_code = Tensor::<Flex, 3>::from_primitive(TensorPrimitive::Float(tensor_code));
     close("tensor code's head gradient", values(tensor_code), fused.1, 1e-4);
+}
+
+#[test]
+fn the_fused_gaussian_loss_has_the_value_and_gradient_of_plain_autodiff() {
+    let mut rng = Streams::new(10).stream("test");
+    let (members, batch, outputs) = (3, 21, 4);
+    let head = random::<3>([members, batch, 2 * outputs], &mut rng) * 2.0;
+    let target = random::<3>([members, batch, outputs], &mut rng);
+    let weights = random::<1>([members], &mut rng);
+    let run = |fused: bool| {
+        let head = Tensor::<Cpu, 3>::from_inner(head.clone()).require_grad();
+        let target = Tensor::<Cpu, 3>::from_inner(target.clone());
+        let losses = if fused {
+            ops::gaussian_loss(head.clone(), target)
+        } else {
+            let error = head.clone().narrow(2, 0, outputs) - target;
+            let log_variance = bounded_log_variance(head.clone().narrow(2, outputs, outputs));
+            let terms = error.clone() * error * log_variance.clone().neg().exp() + log_variance;
+            terms.mean_dim(2).mean_dim(1).reshape([members])
+        };
+        let mut grads = (losses.clone() * Tensor::from_inner(weights.clone())).sum().backward();
+        (values(losses.inner()), values(head.grad_remove(&mut grads).unwrap()))
+    };
+    let (fused, plain) = (run(true), run(false));
+    close("losses", fused.0, plain.0, 1e-5);
+    close("head gradient", fused.1, plain.1, 1e-5);
+    let (head, target) = (head.into_primitive().tensor(), target.into_primitive().tensor());
+    let kernel = Flex::gaussian_loss(head.clone(), target.clone());
+    let body = reference::gaussian_loss::<Flex>(head, target);
+    for (name, kernel, body) in [("losses", kernel.0, body.0), ("gradient", kernel.1, body.1)] {
+        let read = |t| values(Tensor::<Flex, 3>::from_primitive(TensorPrimitive::Float(t)));
+        close(name, read(kernel), read(body), 1e-5);
+    }
 }
