@@ -26,6 +26,10 @@ use burn::tensor::backend::AutodiffBackend;
 /// Where a network is trained on the CPU.
 pub type Cpu = burn::backend::Autodiff<burn::backend::Flex>;
 
+/// Where networks are trained on an NVIDIA GPU.
+#[cfg(feature = "cuda")]
+pub type Gpu = burn::backend::Autodiff<burn::backend::Cuda>;
+
 /// What a learner asks of its backend: Burn autodiff over a backend that knows the perceptron operations.
 pub trait Train: AutodiffBackend<InnerBackend: ops::MlpBackend> + ops::MlpBackend {}
 
