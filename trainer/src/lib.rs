@@ -18,3 +18,4 @@ pub mod replay;
 pub mod reward;
 pub mod run;
 pub mod to_policy;
+pub mod world_model;

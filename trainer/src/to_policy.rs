@@ -3,7 +3,6 @@
 use crate::config::Reduction as CostReduction;
 use crate::envs::Task;
 use crate::error::Result;
-use crate::learners::gaussian;
 use crate::methods::{DiscriminatorNetwork, Networks};
 use crate::nn::mlp::{self, MlpSpec};
 use crate::nn::optimizer::values;
@@ -44,7 +43,7 @@ pub fn policy_graph(networks: &Networks, contract: &Contract) -> Result<PolicyGr
     let (spec, params) = &networks.actor;
     let mut layers = dense_layers(spec, params, 0);
     if let Some(head) = layers.last_mut() {
-        *head = first_columns(head, head.outputs / 2);
+        *head = first_columns(head, contract.action.len());
     }
     Ok(PolicyGraph::for_contract(contract, None, layers, Squash::Tanh)?)
 }
@@ -108,8 +107,8 @@ impl Reference for Trained<'_> {
     fn actions(&mut self, observations: &[f32], rows: usize) -> Outcome {
         let (spec, params) = &self.networks.actor;
         let head = mlp::forward(spec, tensor(observations, rows), vector(params));
-        let unit = values(gaussian::mode(head));
         let width = self.task.action_width();
+        let unit = values(head.narrow(2, 0, width).tanh());
         let (scale, mut env) = (self.task.action_scale(), vec![0.0; unit.len()]);
         for (unit, env) in unit.chunks_exact(width).zip(env.chunks_exact_mut(width)) {
             scale.to_env(unit, env)?;

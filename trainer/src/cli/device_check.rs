@@ -209,12 +209,12 @@ impl<B: Train> Trial<B> {
             rows
         });
         let sizes = vec![BATCH; steps];
-        let noise = self.sac.draw_noise(&sizes);
+        let noise = self.sac.draw_noise(&sizes, 0);
         let block = Block::new(rows, sizes, &self.device);
         let reward = Reward::Learned(&self.discriminator);
         let mut metrics = None;
         for (index, noise) in noise.into_iter().enumerate() {
-            metrics = self.sac.step(&reward.label(block.batch(index)), noise, 7.3e-4, index + 1 == steps);
+            metrics = self.sac.step(&reward.label(block.batch(index)), noise, None, 7.3e-4, index + 1 == steps);
         }
         metrics.unwrap_or_default()
     }

@@ -6,6 +6,7 @@ use crate::config::RunConfig;
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
+use crate::methods::bc::Bc;
 use crate::methods::demonstrated::Demonstrated;
 use crate::methods::expert::Expert;
 use crate::methods::hype::Hype;
@@ -58,7 +59,11 @@ fn demonstrated(
     task: &Task,
 ) -> Result<Option<Demonstrated>> {
     let Some(demonstrations) = demonstrations else { return Ok(None) };
-    let expert = Demonstrated::new(&demonstrations, task)?;
+    let expert = if config.faults.demonstrations_in_env_units {
+        Demonstrated::in_env_units(&demonstrations)?
+    } else {
+        Demonstrated::new(&demonstrations, task)?
+    };
     expert.resets(config.reset.probability)?;
     Ok(Some(expert))
 }
@@ -134,6 +139,9 @@ fn learn<B: Train>(
 ) -> Result<Outcome> {
     match expert {
         None => run_cohort(config, directory, observer, layout, |seeds| Expert::<B>::new(config, seeds, device)),
+        Some(expert) if config.method == "bc" => run_cohort(config, directory, observer, layout, |seeds| {
+            Ok(Bc::<B>::new(config, expert.clone(), seeds, device))
+        }),
         Some(expert) => run_cohort(config, directory, observer, layout, |seeds| {
             adversarial::<B>(config, expert.clone(), seeds, device)
         }),

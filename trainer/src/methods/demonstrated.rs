@@ -7,20 +7,30 @@ use crate::replay::{ReplayBuffer, Transition};
 use crate::reward::discriminator::Pairs;
 use std::sync::Arc;
 
-/// Expert data, actions in [-1, 1].
+/// Expert data, actions in [-1, 1] (but see [`Demonstrated::in_env_units`]).
 #[derive(Debug, Clone)]
 pub struct Demonstrated {
     /// Every transition, for hybrid batches. Its task rewards are not a number: imitation has none.
     pub rows: ReplayBuffer,
     /// Every state-action pair.
     pub pairs: Pairs,
+    /// Observation and action.
+    pub widths: (usize, usize),
     episodes: Option<Arc<[Vec<ResetState>]>>,
 }
 
 impl Demonstrated {
     /// Converts demonstrations of `task`; their widths have been checked on load.
     pub fn new(demonstrations: &Demonstrations, task: &Task) -> Result<Self> {
-        let actions = demonstrations.actions_unit(&task.action_low(), &task.action_high())?;
+        Self::of(demonstrations, &demonstrations.actions_unit(&task.action_low(), &task.action_high())?)
+    }
+
+    /// A fault of the published code (spec 7.3): the actions stay in environment units.
+    pub fn in_env_units(demonstrations: &Demonstrations) -> Result<Self> {
+        Self::of(demonstrations, &demonstrations.actions_env)
+    }
+
+    fn of(demonstrations: &Demonstrations, actions: &[f32]) -> Result<Self> {
         let (observation_width, action_width) = (demonstrations.obs_dim, demonstrations.act_dim);
         let mut rows = ReplayBuffer::new(demonstrations.len(), observation_width, action_width);
         let mut pairs = Pairs::new(observation_width + action_width);
@@ -41,7 +51,8 @@ impl Demonstrated {
         };
         let episodes: Option<Vec<Vec<ResetState>>> =
             demonstrations.episodes.iter().map(|rows| rows.clone().map(state).collect()).collect();
-        Ok(Self { rows, pairs, episodes: episodes.map(Arc::from) })
+        let widths = (observation_width, action_width);
+        Ok(Self { rows, pairs, widths, episodes: episodes.map(Arc::from) })
     }
 
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.

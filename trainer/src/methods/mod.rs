@@ -1,5 +1,6 @@
 //! Methods: each a page that assembles named parts. A driver owns evaluation, checkpoints, budget and stop signals.
 
+pub mod bc;
 pub mod demonstrated;
 pub mod expert;
 pub mod hype;
@@ -8,7 +9,9 @@ pub mod off_policy;
 use crate::config::Reduction;
 use crate::envs::StepCounts;
 use crate::error::Result;
+use crate::learners::cloning::CloningMetrics;
 use crate::learners::sac::SacMetrics;
+use crate::learners::td3_bc::Td3BcMetrics;
 use crate::nn::mlp::MlpSpec;
 use crate::reward::discriminator::DiscriminatorMetrics;
 use serde::de::DeserializeOwned;
@@ -27,6 +30,10 @@ pub trait Method {
     fn advance(&mut self) -> Result<Vec<Report>>;
     /// Real environment steps of one seed so far, by purpose.
     fn counts(&self, seed: usize) -> StepCounts;
+    /// How much of the budget `env_steps` one seed has spent: environment steps, unless the method takes none.
+    fn spent(&self, seed: usize) -> u64 {
+        self.counts(seed).env_steps()
+    }
     /// One seed's policy as it stands: from a raw observation to the mean action in [-1, 1].
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_;
     /// Each seed's networks, for export and evaluation elsewhere.
@@ -40,12 +47,16 @@ pub trait Method {
 /// What one call of [`Method::advance`] did for one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Environment steps of learning so far.
+    /// Environment steps of learning so far, or what [`Method::spent`] counts in their place.
     pub env_steps: u64,
     /// Gradient steps of the policy so far.
     pub grad_steps: u64,
-    /// The policy learner's figures, once it learns.
+    /// The policy learner's figures, once it learns and where it is SAC.
     pub sac: Option<SacMetrics>,
+    /// Those of TD3+BC.
+    pub td3_bc: Option<Td3BcMetrics>,
+    /// Those of cloning.
+    pub cloning: Option<CloningMetrics>,
     /// The discriminator's figures, where it took a step.
     pub discriminator: Option<DiscriminatorMetrics>,
     /// Share of expert rows in the last batch.
@@ -55,7 +66,7 @@ pub struct Report {
 /// Parameters on the host, with what is needed to read them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Networks {
-    /// The policy: `[observation]` to `[2·action]`, means first.
+    /// The policy: `[observation]` to `[action]` or more. The first `action` outputs are the mean before `tanh`.
     pub actor: (MlpSpec, Vec<f32>),
     /// The cost, where one is learned.
     pub discriminator: Option<DiscriminatorNetwork>,

@@ -5,12 +5,17 @@
 //! backward pass ([`ops::MlpBackend`]); its default body is ordinary Burn tensor code ([`reference`]), which serves
 //! CUDA and is the oracle of the fused CPU kernels ([`flex`]).
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod elementary;
 pub mod flex;
 pub mod init;
 mod kernels;
+mod memory;
 pub mod mlp;
 pub mod ops;
 pub mod optimizer;
+mod product;
 pub mod reference;
 pub mod stack;
 #[cfg(test)]
