@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use hype_tests::{demonstrations, files_in};
+use hype_tests::{demonstrations, files_in, hype};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -123,14 +123,42 @@ fn a_stacked_cohort_is_its_seeds_one_by_one() {
         fs::create_dir_all(mixed.join(&checkpoint).parent().unwrap()).unwrap();
         fs::copy(late.join(&checkpoint), mixed.join(&checkpoint)).unwrap();
     }
-    assert_eq!(train(&often, &RunDirectory::open(&mixed).unwrap(), Layout::Stacked, &()), [2, 1]);
+    assert_eq!(train(&config(&[]), &RunDirectory::open(&mixed).unwrap(), Layout::Stacked, &()), [2, 1]);
     assert_same_run(&mixed, &single);
 
     // Killed and resumed as a stack.
-    assert_eq!(train(&often, &RunDirectory::open(&late).unwrap(), Layout::Stacked, &()), [3]);
+    assert_eq!(train(&config(&[]), &RunDirectory::open(&late).unwrap(), Layout::Stacked, &()), [3]);
     assert_same_run(&late, &single);
 
     // A stack's checkpoints are a single seed's, too.
-    assert_eq!(train(&often, &RunDirectory::open(&early).unwrap(), Layout::SeedPerCore, &()), [1, 1, 1]);
+    assert_eq!(train(&config(&[]), &RunDirectory::open(&early).unwrap(), Layout::SeedPerCore, &()), [1, 1, 1]);
     assert_same_run(&early, &single);
+}
+
+#[test]
+fn a_device_check_finds_the_cpu_equal_to_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "device-check --steps 40 --width 16 --stacks 1,3 --secs 0.01 -o check.jsonl";
+    hype(folder.path(), line).good();
+    let text = fs::read_to_string(folder.path().join("check.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    assert_eq!(of("machine").len(), 1);
+    assert_eq!(of("agreement").last().unwrap()["grad_steps"], 40);
+    for line in of("agreement") {
+        assert_eq!(line["agrees"], true, "{line}");
+        assert!(line["figures_nudged"].as_f64().unwrap() > 0.0, "the comparison sees a nudge: {line}");
+    }
+    let speeds: Vec<u64> = of("speed").iter().map(|line| line["seeds"].as_u64().unwrap()).collect();
+    assert_eq!(speeds, [1, 3]);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = format!("train hype pendulum --demos {} --device cuda -o run", demonstrations().display());
+    for line in [train.as_str(), "device-check --device cuda -o check.jsonl"] {
+        hype(folder.path(), line).refused(2, &["--device cuda", "try: CUDARC_CUDA_VERSION", "--features cuda"]);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "refused before anything is written");
 }
