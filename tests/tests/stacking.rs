@@ -147,7 +147,7 @@ fn a_device_check_finds_the_cpu_equal_to_itself() {
     assert_eq!(of("agreement").last().unwrap()["grad_steps"], 40);
     for line in of("agreement") {
         assert_eq!(line["agrees"], true, "{line}");
-        assert!(line["figures_nudged"].as_f64().unwrap() > 0.0, "the comparison sees a nudge: {line}");
+        assert!(line["actions_nudged"].as_f64().unwrap() > 0.0, "the comparison sees a nudge: {line}");
     }
     let speeds: Vec<u64> = of("speed").iter().map(|line| line["seeds"].as_u64().unwrap()).collect();
     assert_eq!(speeds, [1, 3]);
