@@ -4,16 +4,17 @@ use crate::config::Reduction as CostReduction;
 use crate::envs::Task;
 use crate::error::Result;
 use crate::learners::gaussian;
-use crate::methods::{DiscriminatorNetwork, Networks};
+use crate::methods::{DiscriminatorNetwork, Networks, Reading};
 use crate::nn::mlp::{self, MlpSpec};
 use crate::nn::optimizer::values;
+use crate::nn::tanh;
 use crate::reward::discriminator;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use export::Reference;
 use policy_runtime::contract::Channel;
 use policy_runtime::kernel::Activation;
-use policy_runtime::spec::{Dense, Mlp, Reduction, Squash};
+use policy_runtime::spec::{Dense, Mlp, Normalizer, Reduction, Squash};
 use policy_runtime::{Contract, DiscriminatorGraph, Fallback, PolicyGraph};
 
 /// The contract of policies for `task`: its channels, bounds and control period.
@@ -39,30 +40,47 @@ pub fn contract(task: &Task) -> Contract {
     }
 }
 
-/// The deterministic policy: the mean of the actor, squashed, in environment units.
+/// The deterministic policy: the mean of the actor, squashed or clamped, in environment units.
 pub fn policy_graph(networks: &Networks, contract: &Contract) -> Result<PolicyGraph> {
     let (spec, params) = &networks.actor;
-    let mut layers = dense_layers(spec, params, 0);
+    let mut layers = dense_layers(spec, params, 0, &networks.reading);
+    if networks.reading != Reading::Squashed {
+        return Ok(PolicyGraph::for_contract(contract, normalizer(&networks.reading), layers, Squash::None)?);
+    }
     if let Some(head) = layers.last_mut() {
         *head = first_columns(head, head.outputs / 2);
     }
     Ok(PolicyGraph::for_contract(contract, None, layers, Squash::Tanh)?)
 }
 
+fn normalizer(reading: &Reading) -> Option<Normalizer> {
+    match reading {
+        Reading::Squashed => None,
+        Reading::Clamped { mean, std } => Some(Normalizer { mean: mean.clone(), std: std.clone() }),
+    }
+}
+
 /// The learned reward.
 pub fn discriminator_graph(network: &DiscriminatorNetwork, contract: &Contract) -> Result<DiscriminatorGraph> {
     let members = (0..network.spec.members)
-        .map(|member| Mlp { layers: dense_layers(&network.spec, &network.params, member) })
+        .map(|member| Mlp { layers: dense_layers(&network.spec, &network.params, member, &network.reading) })
         .collect();
     let reduction = match network.reduction {
         CostReduction::Min => Reduction::Min,
         CostReduction::Mean => Reduction::Mean,
         CostReduction::Max => Reduction::Max,
     };
-    Ok(DiscriminatorGraph::for_contract(contract, members, network.clip.map(|c| c as f32), reduction)?)
+    let mut graph = DiscriminatorGraph::for_contract(contract, members, network.clip.map(|c| c as f32), reduction)?;
+    graph.normalizer = normalizer(&network.reading);
+    graph.validate_for(contract)?;
+    Ok(graph)
 }
 
-fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize) -> Vec<Dense> {
+fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize, reading: &Reading) -> Vec<Dense> {
+    let hidden = match reading {
+        Reading::Squashed => Activation::Relu,
+        Reading::Clamped { .. } => Activation::Tanh,
+    };
     spec.layers()
         .enumerate()
         .map(|(index, layer)| {
@@ -72,7 +90,7 @@ fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize) -> Vec<Dense> {
                 outputs: layer.outputs,
                 weights: params[layer.weight + member * size..][..size].to_vec(),
                 bias: params[layer.bias + member * layer.outputs..][..layer.outputs].to_vec(),
-                activation: if index + 1 < spec.depth() { Activation::Relu } else { Activation::Identity },
+                activation: if index + 1 < spec.depth() { hidden } else { Activation::Identity },
             }
         })
         .collect()
@@ -107,8 +125,13 @@ type Outcome = std::result::Result<Vec<f32>, Box<dyn std::error::Error + Send + 
 impl Reference for Trained<'_> {
     fn actions(&mut self, observations: &[f32], rows: usize) -> Outcome {
         let (spec, params) = &self.networks.actor;
-        let head = mlp::forward(spec, tensor(observations, rows), vector(params));
-        let unit = values(gaussian::mode(head));
+        let unit = values(match &self.networks.reading {
+            Reading::Squashed => gaussian::mode(mlp::forward(spec, tensor(observations, rows), vector(params))),
+            reading => {
+                let seen = tensor(&reading.seen(observations), rows);
+                tanh::forward(spec, seen, vector(params)).clamp(-1.0, 1.0)
+            }
+        });
         let width = self.task.action_width();
         let (scale, mut env) = (self.task.action_scale(), vec![0.0; unit.len()]);
         for (unit, env) in unit.chunks_exact(width).zip(env.chunks_exact_mut(width)) {
@@ -124,8 +147,12 @@ impl Reference for Trained<'_> {
         for (env, unit) in actions.chunks_exact(width).zip(unit.chunks_exact_mut(width)) {
             scale.to_unit(env, unit)?;
         }
-        let pairs = Tensor::cat(vec![tensor(observations, rows), tensor(&unit, rows)], 2);
-        let outputs = mlp::forward(&network.spec, pairs, vector(&network.params));
+        let seen = network.reading.seen(observations);
+        let pairs = Tensor::cat(vec![tensor(&seen, rows), tensor(&unit, rows)], 2);
+        let outputs = match network.reading {
+            Reading::Squashed => mlp::forward(&network.spec, pairs, vector(&network.params)),
+            Reading::Clamped { .. } => tanh::forward(&network.spec, pairs, vector(&network.params)),
+        };
         Ok(values(discriminator::cost(outputs, network.spec.members, network.clip, network.reduction).neg()))
     }
 }

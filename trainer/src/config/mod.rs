@@ -2,6 +2,7 @@
 //!
 //! Precedence: preset < `--config` file < `--set` < explicit flags.
 
+mod baselines;
 mod parts;
 mod presets;
 mod resolve;
@@ -9,6 +10,7 @@ mod resolve;
 mod tests;
 mod validate;
 
+pub use baselines::{AdrilConfig, Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows, PpoConfig, TimeLimits};
 pub use parts::{
     EnvConfig, EvalConfig, HybridConfig, Optimizer, RateSchedule, Reduction, ResetConfig, RewardConfig, SacConfig,
     Stage,
@@ -45,7 +47,8 @@ pub struct RunConfig {
     pub env: EnvConfig,
     /// Evaluation.
     pub eval: EvalConfig,
-    /// The policy learner.
+    /// The policy learner; GAIL has another.
+    #[serde(default = "SacConfig::absent", skip_serializing_if = "SacConfig::is_absent")]
     pub sac: SacConfig,
     /// The discriminator; none for forward reinforcement learning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,4 +57,16 @@ pub struct RunConfig {
     pub hybrid: HybridConfig,
     /// Episode starts.
     pub reset: ResetConfig,
+    /// IQ-Learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iq: Option<IqConfig>,
+    /// GAIL's policy learner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppo: Option<PpoConfig>,
+    /// GAIL's discriminator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gail: Option<GailConfig>,
+    /// AdRIL's outer loop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adril: Option<AdrilConfig>,
 }

@@ -5,21 +5,26 @@ use toml::{Table, Value};
 
 const EXPERT: &str = include_str!("../../presets/expert.toml");
 const ADVERSARIAL: &str = include_str!("../../presets/adversarial.toml");
+const GAIL: &str = include_str!("../../presets/gail.toml");
+const IQ_LEARN: &str = include_str!("../../presets/iq_learn.toml");
+const LABELLED: &str = include_str!("../../presets/labelled.toml");
 
 /// Methods that `hype train` takes.
-pub const METHODS: [&str; 2] = ["hype", "mm"];
+pub const METHODS: [&str; 6] = ["hype", "mm", "gail", "iq-learn", "sqil", "adril"];
 
 /// Which published source a preset follows: `fixed` is right, `code` has the published faults, `paper` is as written.
 pub const PROFILES: [&str; 3] = ["fixed", "code", "paper"];
 
-/// The preset of `method` (or `expert`) on `task` in `profile`: base, then task, method, method on task, profile, profile on task.
+/// The preset of `method` (or `expert`) on `task` in `profile`: base, then task, method, method on task, profile, profile on task,
+/// profile of the method.
 pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
-    let text = if method == "expert" {
-        EXPERT
-    } else if METHODS.contains(&method) {
-        ADVERSARIAL
-    } else {
-        return Err(unknown("method", method, &METHODS));
+    let text = match method {
+        "expert" => EXPERT,
+        "gail" => GAIL,
+        "iq-learn" => IQ_LEARN,
+        "sqil" | "adril" => LABELLED,
+        other if METHODS.contains(&other) => ADVERSARIAL,
+        other => return Err(unknown("method", other, &METHODS)),
     };
     if !PROFILES.contains(&profile) {
         return Err(unknown("preset", profile, &PROFILES));
@@ -34,9 +39,14 @@ pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
         vec!["method", method, "task", task],
         vec!["profile", profile],
         vec!["profile", profile, "task", task],
+        vec!["method", method, "profile", profile],
     ] {
         if let Some(layer) = find(&layers, &path) {
-            let layer = layer.iter().filter(|(key, _)| *key != "task").map(|(k, v)| (k.clone(), v.clone())).collect();
+            let layer = layer
+                .iter()
+                .filter(|(key, _)| !["task", "profile"].contains(&key.as_str()))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             overlay(&mut resolved, layer);
         }
     }

@@ -14,7 +14,11 @@ fn every_preset_resolves_and_survives_its_own_file() {
                 let config = resolve(method, task, &overrides).unwrap();
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
-                assert_eq!(config.hybrid.schedule.is_empty(), method != "hype", "only HyPE mixes expert rows");
+                assert_eq!(
+                    config.hybrid.schedule.is_empty(),
+                    !["hype", "sqil", "adril"].contains(&method),
+                    "{method} and expert rows"
+                );
             }
         }
     }

@@ -14,6 +14,8 @@ pub struct Demonstrated {
     pub rows: ReplayBuffer,
     /// Every state-action pair.
     pub pairs: Pairs,
+    /// The first observation of every episode.
+    pub starts: Pairs,
     episodes: Option<Arc<[Vec<ResetState>]>>,
 }
 
@@ -41,7 +43,15 @@ impl Demonstrated {
         };
         let episodes: Option<Vec<Vec<ResetState>>> =
             demonstrations.episodes.iter().map(|rows| rows.clone().map(state).collect()).collect();
-        Ok(Self { rows, pairs, episodes: episodes.map(Arc::from) })
+        let mut starts = Pairs::new(observation_width);
+        demonstrations.episodes.iter().for_each(|rows| starts.push(demonstrations.observation(rows.start), &[]));
+        Ok(Self { rows, pairs, starts, episodes: episodes.map(Arc::from) })
+    }
+
+    /// Rows that no file holds.
+    #[cfg(test)]
+    pub(super) fn of(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
+        Self { rows, pairs, starts, episodes: None }
     }
 
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.

@@ -133,7 +133,7 @@ impl<B: Train> OffPolicy<B> {
         let mut metrics = None;
         while self.progress.grad_steps < end {
             let steps = (end - self.progress.grad_steps).min(self.steps_per_transfer as u64);
-            let (rows, sizes) = self.draw(steps, expert, schedule);
+            let (rows, sizes) = self.draw(steps, reward, expert, schedule);
             let noise = self.sac.draw_noise(&sizes);
             let block = Block::new(rows, sizes, &self.device);
             for (index, noise) in noise.into_iter().enumerate() {
@@ -146,7 +146,13 @@ impl<B: Train> OffPolicy<B> {
     }
 
     /// Each seed's rows for the next `steps` batches, batch after batch, and the sizes of the batches.
-    fn draw(&mut self, steps: u64, expert: &ReplayBuffer, schedule: &[Stage]) -> (Vec<Rows>, Vec<usize>) {
+    fn draw(
+        &mut self,
+        steps: u64,
+        reward: &Reward<'_, B>,
+        expert: &ReplayBuffer,
+        schedule: &[Stage],
+    ) -> (Vec<Rows>, Vec<usize>) {
         let (size, begin) = (self.config.sac.batch_size, self.progress.grad_steps);
         let drawn = parallel::each(&mut self.seeds, |_, experience| {
             let mut rows = Rows::default();
@@ -156,7 +162,8 @@ impl<B: Train> OffPolicy<B> {
                 .collect();
             (rows, sizes)
         });
-        let (rows, mut sizes): (_, Vec<Vec<usize>>) = drawn.into_iter().unzip();
+        let (mut rows, mut sizes): (Vec<Rows>, Vec<Vec<usize>>) = drawn.into_iter().unzip();
+        rows.iter_mut().for_each(|rows| reward.mark(rows));
         (rows, sizes.swap_remove(0))
     }
 

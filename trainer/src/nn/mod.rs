@@ -13,6 +13,7 @@ pub mod ops;
 pub mod optimizer;
 pub mod reference;
 pub mod stack;
+pub mod tanh;
 #[cfg(test)]
 mod tests;
 

@@ -259,6 +259,8 @@ impl<M: Method> StackRun<'_, M> {
             expert_ratio: report.expert_ratio,
             sac: report.sac,
             discriminator: report.discriminator,
+            iq: report.iq,
+            ppo: report.ppo,
         })
     }
 
