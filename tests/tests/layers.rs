@@ -38,7 +38,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 5] = [
     ("burn::", &["nn/", "learners/", "reward/", "world_model/", "to_policy.rs", "backend.rs"]),
     ("burn_flex::", &["nn/", "backend.rs"]),
     ("gemm::", &["nn/"]),
-    ("libloading::", &["envs/mujoco/"]),
+    ("libloading::", &["envs/mujoco/", "backend.rs"]),
     ("rust_hdf5::", &["demos/"]),
 ];
 

@@ -220,15 +220,49 @@ fn a_run_resumes_from_any_folder() {
     assert_same_run(&run, undisturbed(), &[0, 1]);
 }
 
-#[test]
-fn moment_matching_resumes_too() {
+/// Runs `hype LINE` undisturbed and stopped after `lines` evaluation lines, compares, and returns its evaluations.
+fn resumes(line: &str, lines: usize) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    hype(folder.path(), &format!("{} {STEPS} -o whole", train_line("mm"))).good();
-    interrupt(folder.path(), &format!("{} {STEPS} -o run", train_line("mm")), "TERM", 4);
+    hype(folder.path(), &format!("{line} -o whole")).good();
+    interrupt(folder.path(), &format!("{line} -o run"), "TERM", lines);
     hype(folder.path(), "resume run").good();
-    assert_same_run(&folder.path().join("run"), &folder.path().join("whole"), &[0]);
-    let lines = |run: &Path| fs::read(run.join("seeds/0/eval.jsonl")).unwrap();
-    assert_ne!(lines(&folder.path().join("whole")), lines(undisturbed()), "another method than hype");
+    let whole = folder.path().join("whole");
+    assert_same_run(&folder.path().join("run"), &whole, &[0]);
+    fs::read(whole.join("seeds/0/eval.jsonl")).unwrap()
+}
+
+#[test]
+fn the_whole_family_resumes_too() {
+    let mut seen = vec![fs::read(undisturbed().join("seeds/0/eval.jsonl")).unwrap()];
+    for method in ["mm", "bc-reg", "filter", "hype-resets"] {
+        let lines = resumes(&format!("{} --env-steps 1500", train_line(method)), 4);
+        assert!(!seen.contains(&lines), "{method} is another method than those before");
+        seen.push(lines);
+    }
+}
+
+#[test]
+fn td3_bc_resumes_too() {
+    let tiny = "--set td3_bc.hidden=[16,16] --set td3_bc.batch_size=16 --set td3_bc.bc_steps=300";
+    for method in ["hype", "bc-reg"] {
+        resumes(&format!("{} --set learner=td3-bc {tiny} --env-steps 1200", train_line(method)), 2);
+    }
+}
+
+/// Its budget is one of gradient steps, and so is what its journals count.
+#[test]
+fn cloning_resumes_too() {
+    let line = format!("train bc pendulum --demos {} {}", hype_tests::demonstrations().display(), hype_tests::TINY);
+    for learner in ["sac", "td3-bc"] {
+        let lines = String::from_utf8(resumes(&format!("{line} --set learner={learner} --env-steps 2300"), 4)).unwrap();
+        let steps = |line: &str| -> [u64; 2] {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            ["env_steps", "env_steps_total"].map(|key| line[key].as_u64().unwrap())
+        };
+        let found: Vec<_> = lines.lines().map(steps).collect();
+        let at = [500, 500, 1000, 1000, 1500, 1500, 2000, 2000, 2300, 2300];
+        assert_eq!(found, at.map(|steps| [steps, 0]), "{learner}");
+    }
 }
 
 #[test]

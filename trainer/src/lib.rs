@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod demos;
@@ -17,3 +18,4 @@ pub mod replay;
 pub mod reward;
 pub mod run;
 pub mod to_policy;
+pub mod world_model;

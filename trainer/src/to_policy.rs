@@ -3,11 +3,9 @@
 use crate::config::Reduction as CostReduction;
 use crate::envs::Task;
 use crate::error::Result;
-use crate::learners::gaussian;
 use crate::methods::{DiscriminatorNetwork, Networks, Reading};
-use crate::nn::mlp::{self, MlpSpec};
+use crate::nn::mlp::{self, Activation as Between, MlpSpec};
 use crate::nn::optimizer::values;
-use crate::nn::tanh;
 use crate::reward::discriminator;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
@@ -43,12 +41,12 @@ pub fn contract(task: &Task) -> Contract {
 /// The deterministic policy: the mean of the actor, squashed or clamped, in environment units.
 pub fn policy_graph(networks: &Networks, contract: &Contract) -> Result<PolicyGraph> {
     let (spec, params) = &networks.actor;
-    let mut layers = dense_layers(spec, params, 0, &networks.reading);
+    let mut layers = dense_layers(spec, params, 0);
     if networks.reading != Reading::Squashed {
         return Ok(PolicyGraph::for_contract(contract, normalizer(&networks.reading), layers, Squash::None)?);
     }
     if let Some(head) = layers.last_mut() {
-        *head = first_columns(head, head.outputs / 2);
+        *head = first_columns(head, contract.action.len());
     }
     Ok(PolicyGraph::for_contract(contract, None, layers, Squash::Tanh)?)
 }
@@ -63,7 +61,7 @@ fn normalizer(reading: &Reading) -> Option<Normalizer> {
 /// The learned reward.
 pub fn discriminator_graph(network: &DiscriminatorNetwork, contract: &Contract) -> Result<DiscriminatorGraph> {
     let members = (0..network.spec.members)
-        .map(|member| Mlp { layers: dense_layers(&network.spec, &network.params, member, &network.reading) })
+        .map(|member| Mlp { layers: dense_layers(&network.spec, &network.params, member) })
         .collect();
     let reduction = match network.reduction {
         CostReduction::Min => Reduction::Min,
@@ -76,10 +74,11 @@ pub fn discriminator_graph(network: &DiscriminatorNetwork, contract: &Contract) 
     Ok(graph)
 }
 
-fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize, reading: &Reading) -> Vec<Dense> {
-    let hidden = match reading {
-        Reading::Squashed => Activation::Relu,
-        Reading::Clamped { .. } => Activation::Tanh,
+fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize) -> Vec<Dense> {
+    let hidden = match spec.activation {
+        Between::Relu => Activation::Relu,
+        Between::Tanh => Activation::Tanh,
+        Between::Silu => Activation::Silu,
     };
     spec.layers()
         .enumerate()
@@ -125,14 +124,13 @@ type Outcome = std::result::Result<Vec<f32>, Box<dyn std::error::Error + Send + 
 impl Reference for Trained<'_> {
     fn actions(&mut self, observations: &[f32], rows: usize) -> Outcome {
         let (spec, params) = &self.networks.actor;
-        let unit = values(match &self.networks.reading {
-            Reading::Squashed => gaussian::mode(mlp::forward(spec, tensor(observations, rows), vector(params))),
-            reading => {
-                let seen = tensor(&reading.seen(observations), rows);
-                tanh::forward(spec, seen, vector(params)).clamp(-1.0, 1.0)
-            }
-        });
+        let seen = tensor(&self.networks.reading.seen(observations), rows);
         let width = self.task.action_width();
+        let mean = mlp::forward(spec, seen, vector(params)).narrow(2, 0, width);
+        let unit = values(match self.networks.reading {
+            Reading::Squashed => mean.tanh(),
+            Reading::Clamped { .. } => mean.clamp(-1.0, 1.0),
+        });
         let (scale, mut env) = (self.task.action_scale(), vec![0.0; unit.len()]);
         for (unit, env) in unit.chunks_exact(width).zip(env.chunks_exact_mut(width)) {
             scale.to_env(unit, env)?;
@@ -149,10 +147,7 @@ impl Reference for Trained<'_> {
         }
         let seen = network.reading.seen(observations);
         let pairs = Tensor::cat(vec![tensor(&seen, rows), tensor(&unit, rows)], 2);
-        let outputs = match network.reading {
-            Reading::Squashed => mlp::forward(&network.spec, pairs, vector(&network.params)),
-            Reading::Clamped { .. } => tanh::forward(&network.spec, pairs, vector(&network.params)),
-        };
+        let outputs = mlp::forward(&network.spec, pairs, vector(&network.params));
         Ok(values(discriminator::cost(outputs, network.spec.members, network.clip, network.reduction).neg()))
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use trainer::config::{Optimizer, Reduction, RewardConfig};
-use trainer::learners::{Batch, gaussian, sac};
+use trainer::learners::{Batch, cloning, gaussian, sac, td3_bc};
 use trainer::nn::mlp::{self, MlpSpec};
 use trainer::nn::optimizer::{OptimizerConfig, Parameters, values};
 use trainer::nn::{Cpu, Inner};
@@ -221,8 +221,89 @@ fn soft_actor_critic_losses_and_gradients() {
     let q = mlp::forward(&critic_spec, Tensor::cat(vec![observation, drawn.action], 2), vector::<Cpu>(critics));
     let loss = sac::actor_loss(q, drawn.log_prob, Tensor::from_inner(temperature));
     agree("actor loss", values(loss.clone().inner()), one(&expected["actor_loss"]));
-    let gradient = actor_params.grad_remove(&mut loss.backward()).unwrap();
-    agree("actor gradients", values(gradient), actor(&expected["actor_gradients"]));
+    let unregularised = values(loss.clone().inner());
+    let gradient = values(actor_params.grad_remove(&mut loss.backward()).unwrap());
+    agree("actor gradients", gradient.clone(), actor(&expected["actor_gradients"]));
+
+    let expert = &v["expert"];
+    let head = mlp::forward(&actor_spec, Tensor::<Cpu, 3>::from_inner(rows(&expert["obs"])), actor_params.clone());
+    let drawn = gaussian::sample(head, Tensor::from_inner(rows(&expert["noise"])));
+    agree("cloned action", values(drawn.action.clone().inner()), flat(&expected["bc_action"]));
+    let bc_loss = cloning::loss(drawn.action, Tensor::from_inner(rows(&expert["action"])));
+    agree("cloning loss", values(bc_loss.clone().inner()), one(&expected["bc_loss"]));
+    let pull = bc_loss * v["bc_weight"].as_f64().unwrap();
+    let regularised = unregularised[0] + values(pull.clone().inner())[0];
+    agree("regularised loss", vec![regularised], one(&expected["regularised_actor_loss"]));
+    let added = values(actor_params.grad_remove(&mut pull.backward()).unwrap());
+    let gradient = gradient.iter().zip(added).map(|(a, b)| a + b).collect();
+    agree("regularised gradients", gradient, actor(&expected["regularised_actor_gradients"]));
+}
+
+/// Everything of a TD3+BC step, the same rows once or for two stacked seeds.
+#[test]
+fn td3_bc_losses_and_gradients() {
+    let v = vectors("td3");
+    for seeds in [1, 2] {
+        td3_bc_agrees(&v, seeds);
+    }
+}
+
+fn td3_bc_agrees(v: &Value, seeds: usize) {
+    let (batch, expected) = (&v["batch"], &v["expected"]);
+    let number = |name: &str| v[name].as_f64().unwrap();
+    let (actor_spec, critic_spec) = (MlpSpec::new(seeds, 3, &[16, 16], 2), MlpSpec::new(2 * seeds, 5, &[16, 16], 1));
+    let stacked = |value: &Value| rows(value).repeat_dim(0, seeds);
+    let repeated = |values: Vec<f32>| (0..seeds).flat_map(|_| values.clone()).collect::<Vec<_>>();
+    let actor_of = |value: &Value| {
+        let layers: Vec<&Value> = value.as_array().unwrap().iter().collect();
+        parameters(&vec![layers; seeds])
+    };
+    let critics_of = |value: &Value| parameters(&(0..seeds).flat_map(|_| members(value)).collect::<Vec<_>>());
+    let twins = |x: Tensor<Plain, 3>| Tensor::cat(vec![x; 2 * seeds], 0);
+
+    let labelled = Batch {
+        observation: stacked(&batch["obs"]),
+        action: stacked(&batch["action"]),
+        reward: stacked(&batch["reward"]),
+        next_observation: stacked(&batch["next_obs"]),
+        continues: stacked(&batch["terminated"]).neg().add_scalar(1.0),
+    };
+    let target_actor = vector::<Cpu>(actor_of(&v["target_actor"])).inner();
+    let next = mlp::forward(&actor_spec, labelled.next_observation.clone(), target_actor).tanh();
+    let next = td3_bc::smoothed_action(next, stacked(&batch["noise"]), number("noise_scale"), number("noise_clip"));
+    agree("next action", values(next.clone()), repeated(flat(&expected["next_action"])));
+    let target_critics = vector::<Cpu>(critics_of(&v["target_critics"])).inner();
+    let next_rows = Tensor::cat(vec![rows(&batch["next_obs"]), next.narrow(0, 0, 1)], 2);
+    let next_q = mlp::forward(&critic_spec, twins(next_rows), target_critics);
+    let target = td3_bc::target_value(&labelled, next_q, number("discount"));
+    agree("target", values(target.clone()), repeated(flat(&expected["target"])));
+
+    let critic_params = vector::<Cpu>(critics_of(&v["critics"])).require_grad();
+    let data = twins(Tensor::cat(vec![rows(&batch["obs"]), rows(&batch["action"])], 2));
+    let q = mlp::forward(&critic_spec, Tensor::<Cpu, 3>::from_inner(data), critic_params.clone());
+    agree("Q", values(q.clone().inner()), repeated(flat(&expected["q_data"])));
+    let loss = td3_bc::critic_loss(q, Tensor::from_inner(target));
+    agree("critic loss", values(loss.clone().inner()), repeated(one(&expected["critic_loss"])));
+    let gradient = critic_params.grad_remove(&mut loss.backward()).unwrap();
+    agree("critic gradients", values(gradient), critics_of(&expected["critic_gradients"]));
+
+    let first = members(&v["critics"]).remove(0);
+    let first = vector::<Cpu>(parameters(&vec![first; seeds]));
+    for (name, parts) in [("q_only", [1.0, 0.0]), ("bc_only", [0.0, 1.0]), ("q_and_bc", [1.0, 1.0])] {
+        let actor_params = vector::<Cpu>(actor_of(&v["actor"])).require_grad();
+        let observation = Tensor::<Cpu, 3>::from_inner(labelled.observation.clone());
+        let action = mlp::forward(&actor_spec, observation.clone(), actor_params.clone()).tanh();
+        agree("π(s)", values(action.clone().inner()), repeated(flat(&expected["action_pi"])));
+        let pairs = Tensor::cat(vec![observation, action.clone()], 2);
+        let q = mlp::forward(&MlpSpec::new(seeds, 5, &[16, 16], 1), pairs, first.clone());
+        let scale = td3_bc::value_scale(q.clone().inner(), number("alpha"));
+        agree("λ", values(scale), repeated(one(&expected["lambda"])));
+        let bc_loss = cloning::loss(action, Tensor::from_inner(labelled.action.clone()));
+        let loss = td3_bc::actor_loss(q, number("alpha")) * parts[0] + bc_loss * parts[1];
+        agree(name, values(loss.clone().inner()), repeated(one(&expected["actor_loss"][name])));
+        let gradient = actor_params.grad_remove(&mut loss.backward()).unwrap();
+        agree(name, values(gradient), actor_of(&expected["actor_gradients"][name]));
+    }
 }
 
 #[test]

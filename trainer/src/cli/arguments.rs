@@ -1,5 +1,6 @@
 //! The command line of `hype`.
 
+use super::device_check::DeviceCheck;
 use super::plot::PlotArgs;
 use super::train::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +41,9 @@ pub enum Command {
     Plot(PlotArgs),
     /// Writes a verified bundle: ONNX files and manifest
     Export(Export),
+    /// Whether a device learns what the CPU learns, and how fast; see trainer/scripts/cuda.sh
+    #[command(hide = true)]
+    DeviceCheck(DeviceCheck),
     /// What is here, what is missing, and the line that mends it
     Doctor {
         /// One JSON object

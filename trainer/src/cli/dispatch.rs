@@ -1,7 +1,7 @@
 //! From parsed arguments to the commands, and from their results to exit codes.
 
 use super::arguments::{Arguments, Checkpoint, Collect, Command, Demos, Engine, Eval, Expert, Settings, Train};
-use super::{collect, doctor, evaluate, export, plot, policy, quickstart, tasks, train};
+use super::{collect, device_check, doctor, evaluate, export, plot, policy, quickstart, tasks, train};
 use crate::config::{self, EnvConfig, Overrides};
 use crate::envs::{self, Task, mujoco};
 use crate::error::{Error, Result};
@@ -46,6 +46,7 @@ pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
                 )
             })
         }
+        Command::DeviceCheck(arguments) => device_check::device_check(&arguments),
         Command::Doctor { json } => {
             let report = doctor::examine(&mujoco::Sources::from_env());
             report.write(json, out)?;

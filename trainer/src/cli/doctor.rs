@@ -1,5 +1,6 @@
 //! `hype doctor`: what is here, what is missing, and the line that mends it.
 
+use crate::backend;
 use crate::envs::mujoco::{Library, Model, Sources, fetch};
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -83,6 +84,7 @@ pub fn examine(sources: &Sources) -> Report {
         pip(sources, library_here && models_here),
         library,
         models,
+        gpu(),
         peers(sources),
     ];
     Report { findings }
@@ -220,6 +222,29 @@ fn models(sources: &Sources, can_load: bool, here: bool) -> Finding {
             finding("robot models", State::Good, format!("{} compile, {}", files.len(), folder.display()), None)
         }
         Err(e) => finding("robot models", State::Missing, e.to_string(), Some("unset HYPE_MJCF_DIR".into())),
+    }
+}
+
+/// Nothing is missing without a GPU: the CPU is the default.
+fn gpu() -> Finding {
+    match backend::gpu() {
+        Ok(gpu) => {
+            let versions = [gpu.driver, gpu.compiler].map(backend::version);
+            let found = format!(
+                "{}, {} MiB, driver for CUDA {}, compiler {}, headers in {}",
+                gpu.name,
+                gpu.memory_mib,
+                versions[0],
+                versions[1],
+                gpu.headers.display()
+            );
+            finding("cuda", State::Good, found, None)
+        }
+        Err(e) => {
+            let text = e.to_string();
+            let (found, line) = text.split_once("\n  try: ").unwrap_or((&text, ""));
+            finding("cuda", State::Note, found, (!line.is_empty()).then(|| line.to_owned()))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod collect;
 pub mod demos;
+pub mod device_check;
 mod dispatch;
 pub mod doctor;
 pub mod evaluate;

@@ -19,6 +19,9 @@ pub struct PlotArgs {
     /// The SVG file; a CSV with its numbers is written next to it.
     #[arg(short = 'o', long, value_name = "SVG")]
     pub output: PathBuf,
+    /// Put each evaluation at the steps of the one before it, as the published model-free figures do (a fault of theirs).
+    #[arg(long)]
+    pub as_published: bool,
 }
 
 /// Runs `hype plot`.
@@ -31,7 +34,10 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
             .expected("a name that ends in .svg")
             .found(args.output.display()));
     }
-    let curves = read(&args.runs)?;
+    let mut curves = read(&args.runs)?;
+    if args.as_published {
+        curves.shift_as_published();
+    }
     let table = csv_path(&args.output);
     files::write(&args.output, render(&chart(&curves)).as_bytes())?;
     files::write(&table, curves.to_csv().as_bytes())?;
@@ -123,7 +129,7 @@ mod tests {
         ];
         let output = folder.path().join("curves.svg");
         let mut text = Vec::new();
-        plot(&PlotArgs { runs, output: output.clone() }, &mut text).unwrap();
+        plot(&PlotArgs { runs, output: output.clone(), as_published: false }, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("HyPE, n=5, at 20,000 steps") && text.contains("% of expert"), "{text}");
         assert!(text.contains("BC, n=1, at 2,000 steps: return 47.0 (no interval"), "{text}");
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_svg_is_written() {
-        let args = PlotArgs { runs: vec![PathBuf::from("x")], output: PathBuf::from("x.png") };
+        let args = PlotArgs { runs: vec![PathBuf::from("x")], output: PathBuf::from("x.png"), as_published: false };
         let error = plot(&args, &mut Vec::new()).unwrap_err();
         assert_eq!(error.exit_code(), 2);
     }

@@ -118,7 +118,8 @@ pub fn quickstart(arguments: &Quickstart, out: &mut dyn Write) -> Result<()> {
 
     tell(7, "results", "Returns per episode; the same numbers come out again with the same seed and number of steps.")?;
     let curve = folder.join("curve.svg");
-    plot(&PlotArgs { runs: vec![run.clone()], output: curve.clone() }, &mut std::io::sink())?;
+    let args = PlotArgs { runs: vec![run.clone()], output: curve.clone(), as_published: false };
+    plot(&args, &mut std::io::sink())?;
     let mut table = format!("      {:<10}{:>10}{:>10}{:>10}\n", "policy", "return", "± std", "steps");
     for (label, e) in &rows {
         table += &format!("      {label:<10}{:>10.0}{:>10.0}{:>10.0}\n", e.mean_return, e.std_return, e.mean_length);

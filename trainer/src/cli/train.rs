@@ -1,11 +1,13 @@
 //! `hype train`, `hype resume` and `hype expert`.
 
 use super::policy::{Loaded, Player, read_run, read_run_config};
+use crate::backend::{self, Gpu};
 use crate::config::RunConfig;
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
 use crate::methods::adril::Adril;
+use crate::methods::bc::Bc;
 use crate::methods::demonstrated::Demonstrated;
 use crate::methods::expert::Expert;
 use crate::methods::gail::Gail;
@@ -33,10 +35,11 @@ pub enum Device {
 
 /// Starts a run in `directory`. Everything that can be refused is refused before the folder is made.
 pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dyn Observer) -> Result<Outcome> {
-    check_device(device)?;
+    let gpu = gpu_of(device)?;
     let task = task(&config.task)?;
     let demonstrations = load_demonstrations(config, &task)?;
     let mut provenance = Provenance::detect();
+    provenance.gpu = gpu.map(|gpu| gpu.name);
     provenance.method.clone_from(&config.method);
     provenance.task.clone_from(&config.task);
     provenance.seeds.clone_from(&config.seeds);
@@ -51,7 +54,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
     let expert = demonstrated(config, demonstrations, &task)?;
     let directory = RunDirectory::create(directory, &text, &provenance)?;
-    go(config, expert, &directory, observer)
+    go(config, expert, &directory, device, observer)
 }
 
 fn demonstrated(
@@ -60,14 +63,18 @@ fn demonstrated(
     task: &Task,
 ) -> Result<Option<Demonstrated>> {
     let Some(demonstrations) = demonstrations else { return Ok(None) };
-    let expert = Demonstrated::new(&demonstrations, task)?;
+    let expert = if config.faults.demonstrations_in_env_units {
+        Demonstrated::in_env_units(&demonstrations)?
+    } else {
+        Demonstrated::new(&demonstrations, task)?
+    };
     expert.resets(config.reset.probability)?;
     Ok(Some(expert))
 }
 
 /// Continues a run from its last checkpoints; a finished one is left as it is.
 pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn Observer>) -> Result<Outcome> {
-    check_device(device)?;
+    gpu_of(device)?;
     let config = read_run_config(path)?;
     if is_finished(path) {
         return Ok(Outcome::Finished);
@@ -85,26 +92,44 @@ pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn O
     }
     let expert = demonstrated(&config, demonstrations, &task)?;
     let observer = observer(&task);
-    go(&config, expert, &directory, &*observer)
+    go(&config, expert, &directory, device, &*observer)
 }
 
-fn check_device(device: Device) -> Result<()> {
-    if device == Device::Cuda {
-        return Err(Error::config("--device cuda is not available yet")
-            .expected("--device cpu")
-            .hint("train on the CPU: a cohort of seeds uses all cores"));
+fn gpu_of(device: Device) -> Result<Option<Gpu>> {
+    match device {
+        Device::Cpu => Ok(None),
+        Device::Cuda => backend::gpu().map(Some),
     }
-    Ok(())
 }
 
 fn go(
     config: &RunConfig,
     expert: Option<Demonstrated>,
     directory: &RunDirectory,
+    device: Device,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     run::signals::install()?;
-    learn::<Cpu>(config, expert, directory, observer, Layout::SeedPerCore, &Default::default())
+    match device {
+        Device::Cpu => learn::<Cpu>(config, expert, directory, observer, Layout::SeedPerCore, &Default::default()),
+        Device::Cuda => learn_on_gpu(config, expert, directory, observer),
+    }
+}
+
+/// The one place where training is compiled for GPUs, which takes minutes: only builds that ask for it do.
+#[cfg(feature = "cuda")]
+fn learn_on_gpu(
+    config: &RunConfig,
+    expert: Option<Demonstrated>,
+    directory: &RunDirectory,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
+    learn::<crate::nn::Gpu>(config, expert, directory, observer, Layout::Stacked, &Default::default())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn learn_on_gpu(_: &RunConfig, _: Option<Demonstrated>, _: &RunDirectory, _: &dyn Observer) -> Result<Outcome> {
+    Err(backend::not_built())
 }
 
 /// Runs the configured method on the backend `B`.
@@ -121,6 +146,9 @@ fn learn<B: Train>(
     };
     let fresh = || expert.clone();
     match config.method.as_str() {
+        "bc" => {
+            run_cohort(config, directory, observer, layout, |seeds| Ok(Bc::<B>::new(config, fresh(), seeds, device)))
+        }
         "gail" => run_cohort(config, directory, observer, layout, |seeds| {
             let tables = (needed(config, "ppo", &config.ppo)?, needed(config, "gail", &config.gail)?);
             Gail::<B>::new(config, tables, &expert, seeds, device)

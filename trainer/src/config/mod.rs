@@ -12,8 +12,8 @@ mod validate;
 
 pub use baselines::{AdrilConfig, Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows, PpoConfig, TimeLimits};
 pub use parts::{
-    EnvConfig, EvalConfig, HybridConfig, Optimizer, RateSchedule, Reduction, ResetConfig, RewardConfig, SacConfig,
-    Stage,
+    BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,
+    ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig,
 };
 
 pub use presets::{METHODS, PROFILES};
@@ -43,13 +43,22 @@ pub struct RunConfig {
     /// Train on the first so many episodes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demos_limit: Option<usize>,
+    /// Which learner improves the policy.
+    #[serde(default = "sac")]
+    pub learner: LearnerKind,
     /// The environment around the task.
     pub env: EnvConfig,
     /// Evaluation.
     pub eval: EvalConfig,
-    /// The policy learner; GAIL has another.
+    /// Soft actor-critic, where `learner` names it; GAIL has none.
     #[serde(default = "SacConfig::absent", skip_serializing_if = "SacConfig::is_absent")]
     pub sac: SacConfig,
+    /// TD3+BC, where `learner` names it; none where the method does not offer it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub td3_bc: Option<Td3BcConfig>,
+    /// Cloning beside the actor's loss; BC-Reg alone has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bc_reg: Option<BcRegConfig>,
     /// The discriminator; none for forward reinforcement learning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,
@@ -69,4 +78,29 @@ pub struct RunConfig {
     /// AdRIL's outer loop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adril: Option<AdrilConfig>,
+    /// Faults of the published code, all off by default.
+    #[serde(default)]
+    pub faults: FaultsConfig,
+}
+
+fn sac() -> LearnerKind {
+    LearnerKind::Sac
+}
+
+impl RunConfig {
+    /// TD3+BC's table, where that is the learner.
+    pub fn td3_bc(&self) -> Option<&Td3BcConfig> {
+        self.td3_bc.as_ref().filter(|_| self.learner == LearnerKind::Td3Bc)
+    }
+
+    /// The share of expert rows in the learner's batches; none where the published fault takes it away (spec 7.12).
+    pub fn hybrid_schedule(&self) -> &[Stage] {
+        let never = self.faults.td3_bc_never_hybrid && self.learner == LearnerKind::Td3Bc;
+        if never { &[] } else { &self.hybrid.schedule }
+    }
+
+    /// What acting and remembering ask of the learner's table.
+    pub fn rhythm(&self) -> Rhythm {
+        self.td3_bc().map_or_else(|| Rhythm::from(&self.sac), Rhythm::from)
+    }
 }

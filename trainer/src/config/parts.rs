@@ -75,6 +75,138 @@ pub struct SacConfig {
     pub restarts_each_iteration: bool,
 }
 
+/// Which learner improves the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LearnerKind {
+    /// Soft actor-critic, `[sac]`.
+    Sac,
+    /// TD3+BC, `[td3_bc]`.
+    Td3Bc,
+}
+
+/// TD3+BC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Td3BcConfig {
+    /// Hidden widths of actor and critics.
+    pub hidden: Vec<usize>,
+    /// γ.
+    pub discount: f64,
+    /// τ: how fast the targets follow, actor and critics alike.
+    pub polyak_rate: f64,
+    /// Rows per gradient step.
+    pub batch_size: usize,
+    /// Rows kept for replay.
+    pub replay_capacity: usize,
+    /// Environment steps between bursts of gradient steps.
+    pub train_every: u64,
+    /// Gradient steps per burst.
+    pub grad_steps: u64,
+    /// Uniform random actions before the policy acts.
+    pub exploration_steps: u64,
+    /// Learning rate of actor and critics.
+    pub learning_rate: f64,
+    /// How it moves.
+    pub learning_rate_schedule: RateSchedule,
+    /// Update rule of actor and critics.
+    pub optimizer: Optimizer,
+    /// Standard deviation of the noise on the target's action.
+    pub target_noise: f64,
+    /// That noise is clipped at ±this.
+    pub target_noise_clip: f64,
+    /// Critic steps per actor step.
+    pub policy_delay: u64,
+    /// α of `λ = α / mean |Q|`.
+    pub alpha: f64,
+    /// Gradient steps on expert rows alone, cloning, before the first environment step.
+    pub bc_steps: u64,
+    /// Fault of the published code (spec 7.4): time limits stored as terminal states.
+    pub timeouts_are_terminal: bool,
+    /// Fault of the published code (spec 7.11): each outer iteration starts a new episode.
+    pub restarts_each_iteration: bool,
+}
+
+/// What acting, remembering and learning ask of either learner's configuration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rhythm {
+    /// Rows per gradient step.
+    pub batch_size: usize,
+    /// Rows kept for replay.
+    pub replay_capacity: usize,
+    /// Environment steps between bursts of gradient steps.
+    pub train_every: u64,
+    /// Gradient steps per burst.
+    pub grad_steps: u64,
+    /// Uniform random actions before the policy acts.
+    pub exploration_steps: u64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// How it moves.
+    pub learning_rate_schedule: RateSchedule,
+    /// See [`SacConfig::timeouts_are_terminal`].
+    pub timeouts_are_terminal: bool,
+    /// See [`SacConfig::restarts_each_iteration`].
+    pub restarts_each_iteration: bool,
+}
+
+/// Takes the fields of [`Rhythm`], which both learners' tables have.
+macro_rules! rhythm_of {
+    ($config:expr) => {{
+        let config = $config;
+        Rhythm {
+            batch_size: config.batch_size,
+            replay_capacity: config.replay_capacity,
+            train_every: config.train_every,
+            grad_steps: config.grad_steps,
+            exploration_steps: config.exploration_steps,
+            learning_rate: config.learning_rate,
+            learning_rate_schedule: config.learning_rate_schedule,
+            timeouts_are_terminal: config.timeouts_are_terminal,
+            restarts_each_iteration: config.restarts_each_iteration,
+        }
+    }};
+}
+
+impl From<&SacConfig> for Rhythm {
+    fn from(config: &SacConfig) -> Self {
+        rhythm_of!(config)
+    }
+}
+
+impl From<&Td3BcConfig> for Rhythm {
+    fn from(config: &Td3BcConfig) -> Self {
+        rhythm_of!(config)
+    }
+}
+
+/// Cloning beside the actor's loss (BC-Reg).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BcRegConfig {
+    /// λ of `λ · mean (a - a_E)²`.
+    pub weight: f64,
+    /// Expert rows per gradient step, drawn for this term alone.
+    pub batch_size: usize,
+}
+
+/// Faults of the published code that are nobody's parameter (spec section 7); all off unless a preset or a setting says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultsConfig {
+    /// 7.2: BC-Reg draws its "expert" rows from the learner's own replay; with TD3+BC it has no such term at all.
+    pub bc_reg_rows_from_replay: bool,
+    /// 7.3: demonstrated actions, and the learner's pairs for the discriminator, stay in environment units while replay, policy
+    /// and rewards work in [-1, 1].
+    pub demonstrations_in_env_units: bool,
+    /// 7.5: the discriminator's episodes start in demonstrated states too, where training episodes do.
+    pub rollouts_reset_too: bool,
+    /// 7.12: TD3+BC never mixes expert rows into its batches, whatever `hybrid.schedule` says.
+    pub td3_bc_never_hybrid: bool,
+    /// 7.18: the row that ends an episode holds the first observation of the next one.
+    pub next_observation_after_reset: bool,
+}
+
 /// The discriminator and its outer loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

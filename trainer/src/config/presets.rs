@@ -5,21 +5,24 @@ use toml::{Table, Value};
 
 const EXPERT: &str = include_str!("../../presets/expert.toml");
 const ADVERSARIAL: &str = include_str!("../../presets/adversarial.toml");
+const BC: &str = include_str!("../../presets/bc.toml");
 const GAIL: &str = include_str!("../../presets/gail.toml");
 const IQ_LEARN: &str = include_str!("../../presets/iq_learn.toml");
 const LABELLED: &str = include_str!("../../presets/labelled.toml");
 
 /// Methods that `hype train` takes.
-pub const METHODS: [&str; 6] = ["hype", "mm", "gail", "iq-learn", "sqil", "adril"];
+pub const METHODS: [&str; 10] =
+    ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg", "gail", "iq-learn", "sqil", "adril"];
 
 /// Which published source a preset follows: `fixed` is right, `code` has the published faults, `paper` is as written.
 pub const PROFILES: [&str; 3] = ["fixed", "code", "paper"];
 
-/// The preset of `method` (or `expert`) on `task` in `profile`: base, then task, method, method on task, profile, profile on task,
-/// profile of the method.
+/// The preset of `method` (or `expert`) on `task` in `profile`: base, then task, method, method on task, profile, profile on
+/// method, profile on task. A method that is `like` another one comes after that one's layers.
 pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
     let text = match method {
         "expert" => EXPERT,
+        "bc" => BC,
         "gail" => GAIL,
         "iq-learn" => IQ_LEARN,
         "sqil" | "adril" => LABELLED,
@@ -31,23 +34,22 @@ pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
     }
     let layers: Table = text.parse().map_err(|e| Error::config("a built-in preset cannot be read").source(e))?;
     let task = task.split_once("-v").map_or(task, |(name, _)| name);
+    let like = find(&layers, &["method", method]).and_then(|layer| layer.get("like")?.as_str()).unwrap_or(method);
     let mut resolved = Table::new();
     for path in [
         vec!["base"],
         vec!["task", task],
+        vec!["method", like],
+        vec!["method", like, "task", task],
         vec!["method", method],
         vec!["method", method, "task", task],
         vec!["profile", profile],
+        vec!["profile", profile, "method", method],
         vec!["profile", profile, "task", task],
-        vec!["method", method, "profile", profile],
     ] {
         if let Some(layer) = find(&layers, &path) {
-            let layer = layer
-                .iter()
-                .filter(|(key, _)| !["task", "profile"].contains(&key.as_str()))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            overlay(&mut resolved, layer);
+            let own = layer.iter().filter(|(key, _)| !["task", "method", "like"].contains(&key.as_str()));
+            overlay(&mut resolved, own.map(|(key, value)| (key.clone(), value.clone())).collect());
         }
     }
     Ok(resolved)

@@ -14,11 +14,14 @@ fn every_preset_resolves_and_survives_its_own_file() {
                 let config = resolve(method, task, &overrides).unwrap();
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
-                assert_eq!(
-                    config.hybrid.schedule.is_empty(),
-                    !["hype", "sqil", "adril"].contains(&method),
-                    "{method} and expert rows"
-                );
+                let mixes = ["hype", "hype-resets", "sqil", "adril"].contains(&method);
+                assert_eq!(config.hybrid.schedule.is_empty(), !mixes, "{method} and expert rows");
+                let resets = ["filter", "hype-resets"].contains(&method);
+                assert_eq!(config.reset.probability > 0.0, resets, "{method} {task}");
+                assert_eq!(config.bc_reg.is_some(), method == "bc-reg");
+                let has_faults = ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg"].contains(&method);
+                let faulty = profile == "code" && has_faults;
+                assert_eq!(config.faults != FaultsConfig::default(), faulty, "{method} {profile}");
             }
         }
     }
@@ -36,6 +39,32 @@ fn profiles_differ_where_the_sources_do() {
     assert_eq!(code.sac.learning_rate_schedule, RateSchedule::Sawtooth);
     let period = |config: &RunConfig| config.reward.as_ref().unwrap().update_every;
     assert_eq!((period(&fixed), period(&code), period(&paper)), (5_000, 5_000, 10_000));
+}
+
+#[test]
+fn rows_of_the_family_differ_from_their_relatives_in_one_thing() {
+    let of = |method: &str, task: &str| RunConfig { method: String::new(), ..resolved(method, task, &[]).unwrap() };
+    let (mm, hype) = (of("mm", "walker2d"), of("hype", "walker2d"));
+    let half = || ResetConfig { probability: 0.5 };
+    assert_eq!(of("filter", "walker2d"), RunConfig { reset: half(), ..mm.clone() });
+    assert_eq!(of("hype-resets", "walker2d"), RunConfig { reset: half(), ..hype.clone() });
+    assert_eq!(hype, RunConfig { hybrid: hype.hybrid.clone(), ..mm.clone() });
+    let weight = |task| of("bc-reg", task).bc_reg.unwrap().weight;
+    assert_eq!(["ant", "humanoid", "hopper", "walker2d-v3"].map(weight), [1.0, 0.5, 1.0, 0.5]);
+    assert_eq!(of("bc-reg", "walker2d"), RunConfig { bc_reg: of("bc-reg", "walker2d").bc_reg, ..mm });
+    assert_eq!(["walker2d", "hopper"].map(|task| of("bc", task).env_steps), [500_000, 300_000]);
+}
+
+#[test]
+fn the_learner_is_chosen_where_there_is_a_choice() {
+    let config = resolved("hype", "hopper", &["learner=td3-bc", "td3_bc.bc_steps=10000"]).unwrap();
+    assert_eq!((config.learner, config.rhythm().train_every), (LearnerKind::Td3Bc, 1));
+    assert_eq!(config.td3_bc().map(|td3_bc| td3_bc.bc_steps), Some(10_000));
+    assert_eq!(resolved("hype", "hopper", &[]).unwrap().td3_bc(), None);
+    let error = resolved("expert", "hopper", &["learner=td3-bc"]).unwrap_err().to_string();
+    assert!(error.contains("learner"), "{error}");
+    let error = resolved("mm", "hopper", &["td3_bc.policy_delay=0"]).unwrap_err().to_string();
+    assert!(error.contains("td3_bc.policy_delay") && error.contains("at least 1"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ranges: a value outside is refused with its key, the value and what is allowed.
 
-use super::{GailConfig, IqConfig, PpoConfig, RateSchedule, RunConfig, SacConfig, Stage};
+use super::{GailConfig, IqConfig, LearnerKind, PpoConfig, RateSchedule, RunConfig, SacConfig, Stage, Td3BcConfig};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
@@ -12,6 +12,16 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     at_least("eval.episodes", config.eval.episodes, 1)?;
     if config.ppo.is_none() {
         validate_sac(&config.sac)?;
+    }
+    if let Some(td3_bc) = &config.td3_bc {
+        validate_td3_bc(td3_bc)?;
+    }
+    if config.learner == LearnerKind::Td3Bc && config.td3_bc.is_none() {
+        return check("learner", "td3-bc", false, &format!("\"sac\", the only learner of {}", config.method));
+    }
+    if let Some(bc_reg) = &config.bc_reg {
+        check("bc_reg.weight", bc_reg.weight, bc_reg.weight.is_finite() && bc_reg.weight >= 0.0, "a number ≥ 0")?;
+        at_least("bc_reg.batch_size", bc_reg.batch_size as u64, 1)?;
     }
     if let Some(reward) = &config.reward {
         widths("reward.hidden", &reward.hidden)?;
@@ -93,6 +103,22 @@ fn validate_gail(gail: &GailConfig) -> Result<()> {
     not_negative("gail.gradient_target", gail.gradient_target)?;
     at_least("gail.epochs", gail.epochs, 1)?;
     at_least("gail.expert_every", gail.expert_every as u64, 1)
+}
+
+fn validate_td3_bc(config: &Td3BcConfig) -> Result<()> {
+    widths("td3_bc.hidden", &config.hidden)?;
+    check("td3_bc.discount", config.discount, (0.0..1.0).contains(&config.discount), "0 ≤ discount < 1")?;
+    probability("td3_bc.polyak_rate", config.polyak_rate)?;
+    at_least("td3_bc.batch_size", config.batch_size as u64, 2)?;
+    at_least("td3_bc.replay_capacity", config.replay_capacity as u64, 1)?;
+    at_least("td3_bc.train_every", config.train_every, 1)?;
+    at_least("td3_bc.grad_steps", config.grad_steps, 1)?;
+    positive("td3_bc.learning_rate", config.learning_rate)?;
+    let finite = |x: f64| x.is_finite() && x >= 0.0;
+    check("td3_bc.target_noise", config.target_noise, finite(config.target_noise), "a number ≥ 0")?;
+    check("td3_bc.target_noise_clip", config.target_noise_clip, finite(config.target_noise_clip), "a number ≥ 0")?;
+    at_least("td3_bc.policy_delay", config.policy_delay, 1)?;
+    positive("td3_bc.alpha", config.alpha)
 }
 
 fn check(key: &str, value: impl Display, good: bool, allowed: &str) -> Result<()> {

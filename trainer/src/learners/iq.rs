@@ -292,6 +292,7 @@ impl<B: Train> Iq<B> {
             temperature: scalar(temperature.clone().reshape([1])),
             entropy: -scalar(log_prob.clone().inner().mean()),
             q_mean: scalar(q.inner().mean()),
+            bc_loss: None,
         });
         self.actor.descend(loss, variable, self.config.actor_learning_rate * rate_scale, 0.0);
         if self.shared.learn_temperature {
@@ -347,7 +348,7 @@ impl<B: Train> Iq<B> {
 
     /// The policy as it stands, for acting without noise: its mode is that of soft actor-critic.
     pub fn policy(&self) -> Actor {
-        Actor::of_seeds(&self.actor).swap_remove(0)
+        Actor::of_seeds(&self.actor, self.actions).swap_remove(0)
     }
 
     /// Sizes and parameters of the actor, for export and for acting elsewhere.

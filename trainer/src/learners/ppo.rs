@@ -4,7 +4,8 @@
 use super::gae::{self, Moment};
 use crate::config::{Optimizer, PpoConfig};
 use crate::error::Result;
-use crate::nn::mlp::MlpSpec;
+use crate::nn::mlp::{self, Activation, MlpSpec};
+use crate::nn::ops::MlpBackend;
 use crate::nn::optimizer::{OptimizerConfig, Parameters, ParametersRecord, values};
 use crate::nn::{Inner, Train, tanh};
 use crate::run::rng::{Stream, Streams};
@@ -138,8 +139,8 @@ pub struct PpoRecord {
 impl<B: Train> Ppo<B> {
     /// A fresh learner for `observations` and `actions` wide rows.
     pub fn new(config: &PpoConfig, observations: usize, actions: usize, streams: Streams, device: &B::Device) -> Self {
-        let policy = MlpSpec::new(1, observations, &config.hidden, actions);
-        let value = MlpSpec::new(1, observations, &config.hidden, 1);
+        let policy = MlpSpec::new(1, observations, &config.hidden, actions).with_activation(Activation::Tanh);
+        let value = MlpSpec::new(1, observations, &config.hidden, 1).with_activation(Activation::Tanh);
         let rng = &mut streams.stream("ppo/init");
         let root = std::f64::consts::SQRT_2;
         let mut params = tanh::orthogonal(&policy, root, 1.0, rng);
@@ -156,12 +157,12 @@ impl<B: Train> Ppo<B> {
     }
 
     /// Mean `[1, batch, actions]`, log deviation `[1, 1, actions]` and value `[1, batch, 1]`.
-    fn apply<C: Backend>(&self, x: Tensor<C, 3>, params: Tensor<C, 1>) -> [Tensor<C, 3>; 3] {
+    fn apply<C: MlpBackend>(&self, x: Tensor<C, 3>, params: Tensor<C, 1>) -> [Tensor<C, 3>; 3] {
         let (policy, actions) = (self.policy.len(), self.policy.outputs());
         let log_std = params.clone().narrow(0, policy, actions).reshape([1, 1, actions]);
         let value = params.clone().narrow(0, policy + actions, self.value.len());
-        let mean = tanh::forward(&self.policy, x.clone(), params.narrow(0, 0, policy));
-        [mean, log_std, tanh::forward(&self.value, x, value)]
+        let mean = mlp::forward(&self.policy, x.clone(), params.narrow(0, 0, policy));
+        [mean, log_std, mlp::forward(&self.value, x, value)]
     }
 
     fn put(&self, values: Vec<f32>, rows: usize) -> Tensor<Inner<B>, 3> {
@@ -288,7 +289,7 @@ impl MeanPolicy {
     /// The mean action for one observation, not clamped.
     pub fn act(&self, observation: &[f32]) -> Vec<f32> {
         let x = TensorData::new(observation.to_vec(), [1, 1, observation.len()]);
-        values(tanh::forward(&self.spec, Tensor::from_data(x, &Default::default()), self.params.clone()))
+        values(mlp::forward(&self.spec, Tensor::from_data(x, &Default::default()), self.params.clone()))
     }
 }
 

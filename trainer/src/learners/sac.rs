@@ -4,13 +4,12 @@
 use super::actor::Actor;
 use super::block::Column;
 use super::gaussian::{self, Sample};
-use super::{Batch, mean_by_seed};
+use super::{Batch, Pull, cloning, mean_by_seed, read};
 use crate::config::{Optimizer, SacConfig};
 use crate::error::Result;
 use crate::nn::init::Init;
 use crate::nn::mlp::{self, MlpSpec};
-use crate::nn::ops::MlpBackend;
-use crate::nn::optimizer::{Network, OptimizerConfig, Parameters, ParametersRecord, values};
+use crate::nn::optimizer::{Network, OptimizerConfig, Parameters, ParametersRecord};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
@@ -74,6 +73,9 @@ pub struct SacMetrics {
     pub entropy: f64,
     /// Mean of the smaller critic at the policy's actions.
     pub q_mean: f64,
+    /// [`cloning::loss`] at the rows of a [`Pull`], before its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bc_loss: Option<f64>,
 }
 
 /// Standard normal numbers for one gradient step: `[seeds, batch, actions]` each.
@@ -83,6 +85,8 @@ pub struct Noise<B: Backend> {
     pub action: Tensor<B, 3>,
     /// For those at the next observations.
     pub next_action: Tensor<B, 3>,
+    /// For those at the rows of a [`Pull`].
+    pub pulled: Option<Tensor<B, 3>>,
 }
 
 /// The learner: for each seed an actor, twin critics with targets, and the temperature.
@@ -149,30 +153,37 @@ impl<B: Train> Sac<B> {
 
     /// One gradient step on everything; see [`Sac::step`].
     pub fn update(&mut self, batch: &Batch<Inner<B>>, learning_rate: f64, measure: bool) -> Option<Vec<SacMetrics>> {
-        let noise = self.draw_noise(&[batch.observation.dims()[1]]);
-        noise.into_iter().fold(None, |_, noise| self.step(batch, noise, learning_rate, measure))
+        let noise = self.draw_noise(&[batch.observation.dims()[1]], 0);
+        noise.into_iter().fold(None, |_, noise| self.step(batch, noise, None, learning_rate, measure))
     }
 
-    /// Noise for gradient steps on batches of `sizes` rows: each seed's from its own stream, sent to the device together.
-    pub fn draw_noise(&mut self, sizes: &[usize]) -> Vec<Noise<Inner<B>>> {
-        let twice: Vec<usize> = sizes.iter().flat_map(|size| [*size; 2]).collect();
-        let count = twice.iter().sum::<usize>() * self.actions;
+    /// Noise for gradient steps on batches of `sizes` rows, each with a [`Pull`] of `pulled` rows (none where that is 0): each
+    /// seed's from its own stream, sent to the device together.
+    pub fn draw_noise(&mut self, sizes: &[usize], pulled: usize) -> Vec<Noise<Inner<B>>> {
+        let parts: Vec<usize> = sizes.iter().flat_map(|size| [*size, *size, pulled]).collect();
+        let count = parts.iter().sum::<usize>() * self.actions;
         let drawn = parallel::each(&mut self.noise, |_, stream| {
             let mut noise = vec![0.0; count];
             stream.fill_normal(&mut noise);
             noise
         });
-        let column = Column::<Inner<B>>::send(drawn, &twice, &self.device);
-        let take = |index| column.take(&twice, index);
-        (0..sizes.len()).map(|step| Noise { action: take(2 * step), next_action: take(2 * step + 1) }).collect()
+        let column = Column::<Inner<B>>::send(drawn, &parts, &self.device);
+        let take = |index| column.take(&parts, index);
+        let noise = |step| Noise {
+            action: take(3 * step),
+            next_action: take(3 * step + 1),
+            pulled: (pulled > 0).then(|| take(3 * step + 2)),
+        };
+        (0..sizes.len()).map(noise).collect()
     }
 
-    /// One gradient step on everything, in the order of Stable-Baselines3: temperature, critics, actor, targets. Returns
-    /// each seed's figures where `measure` asks for them.
+    /// One gradient step on everything, in the order of Stable-Baselines3: temperature, critics, actor (with the pull towards
+    /// expert rows where there is one), targets. Returns each seed's figures where `measure` asks for them.
     pub fn step(
         &mut self,
         batch: &Batch<Inner<B>>,
         noise: Noise<Inner<B>>,
+        pull: Option<&Pull<Inner<B>>>,
         learning_rate: f64,
         measure: bool,
     ) -> Option<Vec<SacMetrics>> {
@@ -197,14 +208,35 @@ impl<B: Train> Sac<B> {
         self.critics.descend(critic_losses, critics, learning_rate, self.config.polyak_rate);
 
         let q = self.critics.frozen(Tensor::cat(vec![observation, action], 2));
-        let actor_losses = actor_loss(q.clone(), log_prob.clone(), Tensor::from_inner(temperature.clone()));
+        let mut actor_losses = actor_loss(q.clone(), log_prob.clone(), Tensor::from_inner(temperature.clone()));
+        let bc_losses = pull.zip(noise.pulled).map(|(pull, noise)| {
+            let observation = Tensor::<B, 3>::from_inner(pull.observation.clone());
+            let head = mlp::forward(self.actor.spec(), observation, actor.clone());
+            let action = gaussian::sample(head, Tensor::from_inner(noise)).action;
+            (cloning::loss(action, Tensor::from_inner(pull.action.clone())), pull.weight)
+        });
+        if let Some((bc_losses, weight)) = &bc_losses {
+            actor_losses = actor_losses + bc_losses.clone() * *weight;
+        }
         let measured = measured_critic.map(|critic_losses| {
             let entropy = mean_by_seed(log_prob.inner()).neg();
             let q_mean = mean_by_seed(minimum(q.inner()));
-            [critic_losses, actor_losses.clone().inner(), temperature.reshape([-1]), entropy, q_mean]
+            let bc =
+                bc_losses.as_ref().map_or_else(|| critic_losses.zeros_like(), |(losses, _)| losses.clone().inner());
+            [critic_losses, actor_losses.clone().inner(), temperature.reshape([-1]), entropy, q_mean, bc]
         });
+        let pulls = bc_losses.is_some();
+        drop(bc_losses);
         self.actor.descend(actor_losses, actor, learning_rate, 0.0);
-        measured.map(read)
+        let of_seed = |[critic_loss, actor_loss, temperature, entropy, q_mean, bc]: [f64; 6]| SacMetrics {
+            critic_loss,
+            actor_loss,
+            temperature,
+            entropy,
+            q_mean,
+            bc_loss: pulls.then_some(bc),
+        };
+        measured.map(|figures| read(figures).into_iter().map(of_seed).collect())
     }
 
     fn target(
@@ -221,7 +253,7 @@ impl<B: Train> Sac<B> {
 
     /// Each seed's policy as it stands, on the host. The first call after a gradient step waits for the device.
     pub fn policies(&self) -> &[Actor] {
-        self.policies.get_or_init(|| Actor::of_seeds(&self.actor))
+        self.policies.get_or_init(|| Actor::of_seeds(&self.actor, self.actions))
     }
 
     /// Smaller critic's value of `action` at `observation`, `[seeds, batch, width]`, for checks.
@@ -265,19 +297,4 @@ impl<B: Train> Sac<B> {
         self.critics.parameters.restore(critics, &self.device)?;
         self.log_temperature.restore(log_temperatures, &self.device)
     }
-}
-
-/// Brings a step's figures, `[seeds]` each, to the host: the one place where learning waits for the device.
-fn read<B: MlpBackend>(figures: [Tensor<B, 1>; 5]) -> Vec<SacMetrics> {
-    let seeds = figures[0].dims()[0];
-    let read = values(Tensor::cat(figures.into(), 0));
-    let figure = |index: usize, seed: usize| f64::from(read[index * seeds + seed]);
-    let of_seed = |seed| SacMetrics {
-        critic_loss: figure(0, seed),
-        actor_loss: figure(1, seed),
-        temperature: figure(2, seed),
-        entropy: figure(3, seed),
-        q_mean: figure(4, seed),
-    };
-    (0..seeds).map(of_seed).collect()
 }

@@ -87,9 +87,9 @@ fn train(seeds: &[u64], steps_per_block: usize) -> (Sac<Cpu>, Vec<SacMetrics>) {
             }
         };
         let block = Block::<Flex>::new(per_seed.iter().map(part).collect(), sizes.to_vec(), &device);
-        for (index, noise) in sac.draw_noise(sizes).into_iter().enumerate() {
+        for (index, noise) in sac.draw_noise(sizes, 0).into_iter().enumerate() {
             let batch: Batch<Flex> = block.batch(index);
-            metrics = sac.step(&batch, noise, config.learning_rate, true);
+            metrics = sac.step(&batch, noise, None, config.learning_rate, true);
         }
         first += count;
     }

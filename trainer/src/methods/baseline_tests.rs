@@ -47,7 +47,7 @@ fn expert() -> Demonstrated {
             terminated: false,
         });
     }
-    Demonstrated::of(rows, pairs, starts)
+    Demonstrated::of_rows(rows, pairs, starts)
 }
 
 fn iq(more: &[&str]) -> IqLearn<Cpu> {

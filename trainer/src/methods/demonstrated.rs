@@ -7,7 +7,7 @@ use crate::replay::{ReplayBuffer, Transition};
 use crate::reward::discriminator::Pairs;
 use std::sync::Arc;
 
-/// Expert data, actions in [-1, 1].
+/// Expert data, actions in [-1, 1] (but see [`Demonstrated::in_env_units`]).
 #[derive(Debug, Clone)]
 pub struct Demonstrated {
     /// Every transition, for hybrid batches. Its task rewards are not a number: imitation has none.
@@ -16,13 +16,23 @@ pub struct Demonstrated {
     pub pairs: Pairs,
     /// The first observation of every episode.
     pub starts: Pairs,
+    /// Observation and action.
+    pub widths: (usize, usize),
     episodes: Option<Arc<[Vec<ResetState>]>>,
 }
 
 impl Demonstrated {
     /// Converts demonstrations of `task`; their widths have been checked on load.
     pub fn new(demonstrations: &Demonstrations, task: &Task) -> Result<Self> {
-        let actions = demonstrations.actions_unit(&task.action_low(), &task.action_high())?;
+        Self::of(demonstrations, &demonstrations.actions_unit(&task.action_low(), &task.action_high())?)
+    }
+
+    /// A fault of the published code (spec 7.3): the actions stay in environment units.
+    pub fn in_env_units(demonstrations: &Demonstrations) -> Result<Self> {
+        Self::of(demonstrations, &demonstrations.actions_env)
+    }
+
+    fn of(demonstrations: &Demonstrations, actions: &[f32]) -> Result<Self> {
         let (observation_width, action_width) = (demonstrations.obs_dim, demonstrations.act_dim);
         let mut rows = ReplayBuffer::new(demonstrations.len(), observation_width, action_width);
         let mut pairs = Pairs::new(observation_width + action_width);
@@ -45,13 +55,15 @@ impl Demonstrated {
             demonstrations.episodes.iter().map(|rows| rows.clone().map(state).collect()).collect();
         let mut starts = Pairs::new(observation_width);
         demonstrations.episodes.iter().for_each(|rows| starts.push(demonstrations.observation(rows.start), &[]));
-        Ok(Self { rows, pairs, starts, episodes: episodes.map(Arc::from) })
+        let widths = (observation_width, action_width);
+        Ok(Self { rows, pairs, starts, widths, episodes: episodes.map(Arc::from) })
     }
 
     /// Rows that no file holds.
     #[cfg(test)]
-    pub(super) fn of(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
-        Self { rows, pairs, starts, episodes: None }
+    pub(super) fn of_rows(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
+        let widths = (starts.width, pairs.width - starts.width);
+        Self { rows, pairs, starts, widths, episodes: None }
     }
 
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.

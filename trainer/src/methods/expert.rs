@@ -41,10 +41,10 @@ impl<B: Train> Method for Expert<B> {
             sac = self.learner.improve(&Reward::Task, &self.no_expert, &[]);
         }
         let progress = self.learner.progress();
-        let report = |seed| Report {
+        let report = |seed: usize| Report {
             env_steps: progress.env_steps,
             grad_steps: progress.grad_steps,
-            sac: sac.as_ref().map(|figures| figures[seed]),
+            sac: sac.as_ref().and_then(|figures| figures[seed].sac()),
             ..Report::default()
         };
         Ok((0..self.learner.seeds()).map(report).collect())
@@ -55,12 +55,12 @@ impl<B: Train> Method for Expert<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let policy = &self.learner.sac.policies()[seed];
+        let policy = &self.learner.policy.policies()[seed];
         move |observation| policy.act(observation, None)
     }
 
     fn networks(&self) -> Vec<Networks> {
-        let actors = self.learner.sac.actors().into_iter();
+        let actors = self.learner.policy.actors().into_iter();
         actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
     }
 

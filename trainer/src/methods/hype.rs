@@ -14,14 +14,22 @@
 //!     one step of f down  E_expert[f] - E_π[f] + penalty          ascend_reward
 //! ```
 //!
-//! The moment-matching baseline (MM) is the same page with an empty schedule: no expert rows in the batches.
+//! The rest of the family is the same page with other settings:
+//!
+//! | method | `hybrid.schedule` | `reset.probability` | `bc_reg` |
+//! |---|---|---|---|
+//! | MM | empty: no expert rows | 0 | – |
+//! | BC-Reg | empty | 0 | pulls the actor towards expert actions |
+//! | FILTER | empty | α: episodes start in expert states | – |
+//! | HyPE | ρ | 0 | – |
+//! | HyPE+Resets | ρ | α | – |
 //!
 //! | paper | here |
 //! |---|---|
 //! | `f`, `F` | [`Discriminator`], clipped and regularised as `reward.*` says |
 //! | `ρ`: share of expert rows | `hybrid.schedule` |
 //! | `D_E` | [`Demonstrated`]: rows for the learner, pairs for the discriminator |
-//! | policy optimiser | [`OffPolicy`]: SAC, its environment and replay |
+//! | policy optimiser | [`OffPolicy`]: SAC or TD3+BC, its environment and replay |
 //!
 //! Differences from the published code (jren03/garage), each a switch or stated in `docs/algorithms/hype.md`: time limits bootstrap; the
 //! rollouts of the discriminator run in an environment of their own and are counted; one linear learning-rate
@@ -33,7 +41,7 @@ use super::{DiscriminatorNetwork, Method, Networks, Reading, Report};
 use crate::config::{RewardConfig, RunConfig};
 use crate::envs::{Ending, Purpose, StepCounts, World, WorldConfig};
 use crate::error::Result;
-use crate::learners::sac::SacMetrics;
+use crate::learners::learner::LearnerMetrics;
 use crate::nn::Train;
 use crate::replay::{ReplayBuffer, hybrid};
 use crate::reward::Reward;
@@ -42,7 +50,7 @@ use crate::run::parallel;
 use crate::run::rng::Streams;
 use serde::{Deserialize, Serialize};
 
-/// HyPE, and with an empty schedule MM, for a stack of seeds in lockstep: parts in a `Vec` are one per seed.
+/// HyPE and its family, for a stack of seeds in lockstep: parts in a `Vec` are one per seed.
 pub struct Hype<B: Train> {
     config: RunConfig,
     reward: RewardConfig,
@@ -90,18 +98,24 @@ impl<B: Train> Hype<B> {
         })
     }
 
-    /// One burst of environment steps, and the gradient steps that follow them on hybrid batches.
-    fn improve_policy(&mut self) -> Result<Option<Vec<SacMetrics>>> {
-        self.learner.collect()?;
+    /// One burst of environment steps, and the gradient steps that follow them on hybrid batches; cloning first, where the
+    /// learner asks for it.
+    fn improve_policy(&mut self) -> Result<Option<Vec<LearnerMetrics>>> {
         let reward = Reward::Learned(&self.discriminator);
-        Ok(self.learner.improve(&reward, &self.expert.rows, &self.config.hybrid.schedule))
+        if self.learner.clones_first() {
+            return Ok(self.learner.clone_expert(&reward, &self.expert.rows));
+        }
+        self.learner.collect()?;
+        Ok(self.learner.improve(&reward, &self.expert.rows, self.config.hybrid_schedule()))
     }
 
     /// Whole episodes of the policy as it stands, in an environment of their own. Noise as in training: the policy samples.
     fn rollout_current_policy(&mut self) -> Result<Vec<Pairs>> {
         let name = format!("env/discriminator/{}", self.iteration);
-        let world = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
-        let policies = self.learner.sac.policies();
+        let faults = self.config.faults;
+        let alpha = if faults.rollouts_reset_too { self.config.reset.probability } else { 0.0 };
+        let world = WorldConfig { tremble: self.config.env.tremble, demo_resets: self.expert.resets(alpha)? };
+        let policies = self.learner.policy.policies();
         let rollout = |seed: usize, Rollouts { streams, counts }: &mut Rollouts| {
             let mut world = World::new(&self.config.task, world.clone(), *streams, &name)?;
             let mut noise = streams.stream(&format!("{name}/policy"));
@@ -112,7 +126,13 @@ impl<B: Train> Hype<B> {
                 while ending == Ending::Continues {
                     let observation = world.observation().to_vec();
                     let action = policies[seed].act(&observation, Some(&mut noise));
-                    pairs.push(&observation, &action);
+                    if faults.demonstrations_in_env_units {
+                        let mut action_env = vec![0.0; action.len()];
+                        world.task().action_scale().to_env(&action, &mut action_env)?;
+                        pairs.push(&observation, &action_env);
+                    } else {
+                        pairs.push(&observation, &action);
+                    }
                     ending = world.step(&action, Purpose::Discriminator)?.ending;
                 }
             }
@@ -139,7 +159,7 @@ impl<B: Train> Method for Hype<B> {
     type Record = HypeRecord<ReplayBuffer>;
 
     fn advance(&mut self) -> Result<Vec<Report>> {
-        let sac = self.improve_policy()?;
+        let policy = self.improve_policy()?;
         let discriminator = if self.reward_is_due() {
             let pairs = self.rollout_current_policy()?;
             Some(self.ascend_reward(&pairs))
@@ -147,12 +167,13 @@ impl<B: Train> Method for Hype<B> {
             None
         };
         let progress = self.learner.progress();
-        let report = |seed| Report {
+        let report = |seed: usize| Report {
             env_steps: progress.env_steps,
-            grad_steps: progress.grad_steps,
-            sac: sac.as_ref().map(|figures| figures[seed]),
+            grad_steps: progress.grad_steps + progress.cloning_steps,
+            sac: policy.as_ref().and_then(|figures| figures[seed].sac()),
+            td3_bc: policy.as_ref().and_then(|figures| figures[seed].td3_bc()),
             discriminator: discriminator.as_ref().map(|figures| figures[seed]),
-            expert_ratio: Some(hybrid::expert_ratio(&self.config.hybrid.schedule, progress.grad_steps)),
+            expert_ratio: Some(hybrid::expert_ratio(self.config.hybrid_schedule(), progress.grad_steps)),
             ..Report::default()
         };
         Ok((0..self.learner.seeds()).map(report).collect())
@@ -165,13 +186,13 @@ impl<B: Train> Method for Hype<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let policy = &self.learner.sac.policies()[seed];
+        let policy = &self.learner.policy.policies()[seed];
         move |observation| policy.act(observation, None)
     }
 
     fn networks(&self) -> Vec<Networks> {
         let (clip, reduction) = self.discriminator.reading();
-        let actors = self.learner.sac.actors().into_iter();
+        let actors = self.learner.policy.actors().into_iter();
         let networks = actors.zip(self.discriminator.networks()).map(|(actor, (spec, params))| {
             let reading = Reading::Squashed;
             let discriminator = Some(DiscriminatorNetwork { spec, params, clip, reduction, reading: reading.clone() });

@@ -3,6 +3,7 @@
 pub mod adril;
 #[cfg(test)]
 mod baseline_tests;
+pub mod bc;
 pub mod demonstrated;
 pub mod expert;
 pub mod gail;
@@ -14,9 +15,11 @@ pub mod sqil;
 use crate::config::Reduction;
 use crate::envs::StepCounts;
 use crate::error::{Error, Result};
+use crate::learners::cloning::CloningMetrics;
 use crate::learners::iq::IqMetrics;
 use crate::learners::ppo::PpoMetrics;
 use crate::learners::sac::SacMetrics;
+use crate::learners::td3_bc::Td3BcMetrics;
 use crate::nn::mlp::MlpSpec;
 use crate::reward::discriminator::DiscriminatorMetrics;
 use serde::de::DeserializeOwned;
@@ -35,6 +38,10 @@ pub trait Method {
     fn advance(&mut self) -> Result<Vec<Report>>;
     /// Real environment steps of one seed so far, by purpose.
     fn counts(&self, seed: usize) -> StepCounts;
+    /// How much of the budget `env_steps` one seed has spent: environment steps, unless the method takes none.
+    fn spent(&self, seed: usize) -> u64 {
+        self.counts(seed).env_steps()
+    }
     /// One seed's policy as it stands: from a raw observation to the mean action in [-1, 1].
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_;
     /// Each seed's networks, for export and evaluation elsewhere.
@@ -58,12 +65,16 @@ fn one<R>(records: Vec<R>) -> Result<R> {
 /// What one call of [`Method::advance`] did for one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Environment steps of learning so far.
+    /// Environment steps of learning so far, or what [`Method::spent`] counts in their place.
     pub env_steps: u64,
     /// Gradient steps of the policy so far.
     pub grad_steps: u64,
-    /// The policy learner's figures, once it learns.
+    /// The policy learner's figures, once it learns and where it is SAC.
     pub sac: Option<SacMetrics>,
+    /// Those of TD3+BC.
+    pub td3_bc: Option<Td3BcMetrics>,
+    /// Those of cloning.
+    pub cloning: Option<CloningMetrics>,
     /// The discriminator's figures, where it took a step.
     pub discriminator: Option<DiscriminatorMetrics>,
     /// Share of expert rows in the last batch.
@@ -77,7 +88,8 @@ pub struct Report {
 /// Parameters on the host, with what is needed to read them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Networks {
-    /// The policy: `[observation]` to `[2·action]`, means first, or what `reading` says.
+    /// The policy: `[observation]` to `[action]` or more. The first `action` outputs are the mean, which `reading` turns into
+    /// an action.
     pub actor: (MlpSpec, Vec<f32>),
     /// How the policy's numbers are read, where it is not a squashed Gaussian of raw observations.
     pub reading: Reading,
@@ -88,10 +100,10 @@ pub struct Networks {
 /// How networks turn observations into numbers, and an actor's numbers into an action.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Reading {
-    /// ReLU on raw observations; an actor's action is `tanh` of its means.
+    /// Raw observations; an actor's action is `tanh` of its means.
     #[default]
     Squashed,
-    /// tanh between layers, on normalised observations; an actor's outputs are means alone, clamped to [-1, 1].
+    /// Normalised observations; an actor's outputs are means alone, clamped to [-1, 1].
     Clamped {
         /// Subtracted from each observation channel.
         mean: Vec<f32>,

@@ -1,22 +1,32 @@
 //! What every off-policy method does the same way: act in the environment, remember, take gradient steps on batches.
 
-use crate::config::{RateSchedule, RunConfig, Stage};
+use crate::config::{BcRegConfig, FaultsConfig, LearnerKind, RateSchedule, Rhythm, RunConfig, Stage};
 use crate::envs::{Ending, Purpose, World, WorldCheckpoint, WorldConfig};
 use crate::error::{Error, Result};
+use crate::learners::Pull;
 use crate::learners::block::Block;
-use crate::learners::sac::{Sac, SacMetrics, SacRecord};
+use crate::learners::learner::{Learner, LearnerMetrics, LearnerRecord};
+use crate::learners::td3_bc::Objective;
 use crate::nn::Train;
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::Reward;
 use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
-/// Soft actor-critic for stacked seeds, each with its environment and its replay buffer.
+/// Gradient steps of one [`OffPolicy::clone_expert`], at most.
+const CLONING_PIECE: u64 = 250;
+
+/// Every row is the expert's.
+const EXPERT_ONLY: [Stage; 1] = [Stage(1.0, 1.0, u64::MAX)];
+
+/// A policy learner of stacked seeds, each with its environment and its replay buffer.
 pub struct OffPolicy<B: Train> {
     config: RunConfig,
+    rhythm: Rhythm,
     /// The learner of all seeds.
-    pub sac: Sac<B>,
+    pub policy: Learner<B>,
     seeds: Vec<Experience>,
     progress: Progress,
     steps_per_transfer: usize,
@@ -39,14 +49,16 @@ pub struct Progress {
     pub env_steps: u64,
     /// Those since the outer iteration began.
     pub iteration_steps: u64,
-    /// Gradient steps.
+    /// Gradient steps that followed environment steps.
     pub grad_steps: u64,
+    /// Gradient steps of cloning before the first environment step.
+    pub cloning_steps: u64,
 }
 
 /// Everything of one seed's [`OffPolicy`], for a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct OffPolicyRecord<R> {
-    sac: SacRecord,
+    policy: LearnerRecord,
     world: WorldCheckpoint,
     replay: R,
     actions: Stream,
@@ -58,12 +70,13 @@ pub struct OffPolicyRecord<R> {
 impl<B: Train> OffPolicy<B> {
     /// Fresh learners of the seeds that `streams` belong to, in environments that `world` describes.
     pub fn new(config: &RunConfig, world: &WorldConfig, streams: &[Streams], device: &B::Device) -> Result<Self> {
+        let rhythm = config.rhythm();
         let experience = |streams: &Streams| {
             let world = World::new(&config.task, world.clone(), *streams, "env/train")?;
             let (observations, actions) = (world.task().observation_width(), world.task().action_width());
             Ok(Experience {
                 world,
-                replay: ReplayBuffer::new(config.sac.replay_capacity, observations, actions),
+                replay: ReplayBuffer::new(rhythm.replay_capacity, observations, actions),
                 actions: streams.stream("policy_noise"),
                 rows: streams.stream("replay"),
                 needs_reset: true,
@@ -73,7 +86,8 @@ impl<B: Train> OffPolicy<B> {
         let task = seeds[0].world.task();
         let (observations, actions) = (task.observation_width(), task.action_width());
         Ok(Self {
-            sac: Sac::new(&config.sac, observations, actions, streams, device),
+            policy: Learner::new(config, observations, actions, streams, device),
+            rhythm,
             seeds,
             progress: Progress::default(),
             steps_per_transfer: B::STEPS_PER_TRANSFER,
@@ -100,13 +114,14 @@ impl<B: Train> OffPolicy<B> {
     /// Takes the next `train_every` environment steps of every seed (fewer at the end of the budget): uniform random ones
     /// while exploring, the policy's own afterwards.
     pub fn collect(&mut self) -> Result<()> {
-        let steps = self.config.sac.train_every.min(self.config.env_steps - self.progress.env_steps);
-        let explores = self.config.sac.exploration_steps.saturating_sub(self.clock());
-        let (policies, timeouts_are_terminal) = (self.sac.policies(), self.config.sac.timeouts_are_terminal);
+        let steps = self.rhythm.train_every.min(self.config.env_steps - self.progress.env_steps);
+        let explores = self.rhythm.exploration_steps.saturating_sub(self.clock());
+        let (policies, timeouts_are_terminal, faults) =
+            (self.policy.policies(), self.rhythm.timeouts_are_terminal, self.config.faults);
         let lived = parallel::each(&mut self.seeds, |seed, experience| -> Result<()> {
             for step in 0..steps {
                 let purpose = if step < explores { Purpose::Exploration } else { Purpose::Policy };
-                experience.step(purpose, timeouts_are_terminal, |observation, noise| {
+                experience.step(purpose, timeouts_are_terminal, faults, |observation, noise| {
                     policies[seed].act(observation, Some(noise))
                 })?;
             }
@@ -125,63 +140,114 @@ impl<B: Train> OffPolicy<B> {
         reward: &Reward<'_, B>,
         expert: &ReplayBuffer,
         schedule: &[Stage],
-    ) -> Option<Vec<SacMetrics>> {
-        if self.clock() <= self.config.sac.exploration_steps {
+    ) -> Option<Vec<LearnerMetrics>> {
+        if self.clock() <= self.rhythm.exploration_steps {
             return None;
         }
-        let (rate, end) = (self.learning_rate(), self.progress.grad_steps + self.config.sac.grad_steps);
-        let mut metrics = None;
-        while self.progress.grad_steps < end {
-            let steps = (end - self.progress.grad_steps).min(self.steps_per_transfer as u64);
-            let (rows, sizes) = self.draw(steps, reward, expert, schedule);
-            let noise = self.sac.draw_noise(&sizes);
+        let is_hybrid = !schedule.is_empty() && !expert.is_empty();
+        let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
+        let batches = self.progress.grad_steps..self.progress.grad_steps + self.rhythm.grad_steps;
+        self.progress.grad_steps = batches.end;
+        self.learn(reward, expert, schedule, objective, batches)
+    }
+
+    /// Whether cloning comes next: TD3+BC's first `bc_steps`, before any environment step.
+    pub fn clones_first(&self) -> bool {
+        self.config.td3_bc().is_some_and(|td3_bc| self.progress.cloning_steps < td3_bc.bc_steps)
+    }
+
+    /// Takes some of the gradient steps for which [`OffPolicy::clones_first`], on expert rows alone.
+    pub fn clone_expert(&mut self, reward: &Reward<'_, B>, expert: &ReplayBuffer) -> Option<Vec<LearnerMetrics>> {
+        let end = self.config.td3_bc().map_or(0, |td3_bc| td3_bc.bc_steps);
+        let batches = self.progress.cloning_steps..end.min(self.progress.cloning_steps + CLONING_PIECE);
+        self.progress.cloning_steps = batches.end;
+        self.learn(reward, expert, &EXPERT_ONLY, Objective::Cloning, batches)
+    }
+
+    fn learn(
+        &mut self,
+        reward: &Reward<'_, B>,
+        expert: &ReplayBuffer,
+        schedule: &[Stage],
+        objective: Objective,
+        batches: Range<u64>,
+    ) -> Option<Vec<LearnerMetrics>> {
+        let (rate, end) = (self.learning_rate(), batches.end);
+        let pull = self.pull().cloned();
+        let (mut metrics, mut begin) = (None, batches.start);
+        while begin < end {
+            let steps = (end - begin).min(self.steps_per_transfer as u64);
+            let (rows, sizes, pulled) = self.draw(begin..begin + steps, reward, expert, schedule, pull.as_ref());
+            let noise = self.policy.draw_noise(&sizes, pull.as_ref().map_or(0, |pull| pull.batch_size));
             let block = Block::new(rows, sizes, &self.device);
+            let pulled = pull.as_ref().map(|pull| {
+                let sizes = vec![pull.batch_size; steps as usize];
+                (pull.weight, Block::new(pulled, sizes, &self.device))
+            });
             for (index, noise) in noise.into_iter().enumerate() {
-                self.progress.grad_steps += 1;
+                begin += 1;
                 let batch = reward.label(block.batch(index));
-                metrics = self.sac.step(&batch, noise, rate, self.progress.grad_steps == end);
+                let pull = pulled.as_ref().map(|(weight, block)| {
+                    let rows = block.batch(index);
+                    Pull { weight: *weight, observation: rows.observation, action: rows.action }
+                });
+                metrics = self.policy.step(&batch, noise, objective, pull.as_ref(), rate, begin == end);
             }
         }
         metrics
     }
 
-    /// Each seed's rows for the next `steps` batches, batch after batch, and the sizes of the batches.
+    /// BC-Reg's term, where the method has one; the published code has none with TD3+BC (spec 7.2).
+    fn pull(&self) -> Option<&BcRegConfig> {
+        let left_out = self.config.faults.bc_reg_rows_from_replay && self.config.learner == LearnerKind::Td3Bc;
+        self.config.bc_reg.as_ref().filter(|_| !left_out)
+    }
+
+    /// Each seed's rows for some batches, batch after batch, the sizes of the batches, and the rows of the pull.
     fn draw(
         &mut self,
-        steps: u64,
+        batches: Range<u64>,
         reward: &Reward<'_, B>,
         expert: &ReplayBuffer,
         schedule: &[Stage],
-    ) -> (Vec<Rows>, Vec<usize>) {
-        let (size, begin) = (self.config.sac.batch_size, self.progress.grad_steps);
+        pull: Option<&BcRegConfig>,
+    ) -> (Vec<Rows>, Vec<usize>, Vec<Rows>) {
+        let (size, from_replay) = (self.rhythm.batch_size, self.config.faults.bc_reg_rows_from_replay);
         let drawn = parallel::each(&mut self.seeds, |_, experience| {
-            let mut rows = Rows::default();
+            let (mut rows, mut pulled) = (Rows::default(), Rows::default());
             let Experience { replay, rows: stream, .. } = experience;
-            let sizes = (begin..begin + steps)
-                .map(|batch| hybrid::sample_into(expert, replay, schedule, batch, size, stream, &mut rows))
-                .collect();
-            (rows, sizes)
+            let draw = |batch| {
+                let size = hybrid::sample_into(expert, replay, schedule, batch, size, stream, &mut rows);
+                if let Some(pull) = pull {
+                    let source = if from_replay { &*replay } else { expert };
+                    source.sample_into(pull.batch_size, stream, &mut pulled);
+                }
+                size
+            };
+            let sizes: Vec<usize> = batches.clone().map(draw).collect();
+            ((rows, pulled), sizes)
         });
-        let (mut rows, mut sizes): (Vec<Rows>, Vec<Vec<usize>>) = drawn.into_iter().unzip();
+        let (rows, mut sizes): (Vec<_>, Vec<Vec<usize>>) = drawn.into_iter().unzip();
+        let (mut rows, pulled): (Vec<Rows>, Vec<Rows>) = rows.into_iter().unzip();
         rows.iter_mut().for_each(|rows| reward.mark(rows));
-        (rows, sizes.swap_remove(0))
+        (rows, sizes.swap_remove(0), pulled)
     }
 
     /// Begins an outer iteration. Only the published code's fault (spec 7.11) cuts the running episode here.
     pub fn begin_iteration(&mut self) {
         self.progress.iteration_steps = 0;
-        self.seeds.iter_mut().for_each(|seed| seed.needs_reset |= self.config.sac.restarts_each_iteration);
+        self.seeds.iter_mut().for_each(|seed| seed.needs_reset |= self.rhythm.restarts_each_iteration);
     }
 
     /// The steps by which exploration is measured.
     fn clock(&self) -> u64 {
-        if self.config.sac.restarts_each_iteration { self.progress.iteration_steps } else { self.progress.env_steps }
+        if self.rhythm.restarts_each_iteration { self.progress.iteration_steps } else { self.progress.env_steps }
     }
 
     fn learning_rate(&self) -> f64 {
         let share = |steps: u64, of: u64| 1.0 - steps as f64 / of as f64;
-        let base = self.config.sac.learning_rate;
-        match (self.config.sac.learning_rate_schedule, &self.config.reward) {
+        let base = self.rhythm.learning_rate;
+        match (self.rhythm.learning_rate_schedule, &self.config.reward) {
             (RateSchedule::Constant, _) => base,
             (RateSchedule::Sawtooth, Some(reward)) => base * share(self.progress.iteration_steps, reward.update_every),
             _ => base * share(self.progress.env_steps, self.config.env_steps).max(0.0),
@@ -190,8 +256,8 @@ impl<B: Train> OffPolicy<B> {
 
     /// Everything, seed by seed, for checkpoints; the replay buffers by reference.
     pub fn record(&self) -> Vec<OffPolicyRecord<&ReplayBuffer>> {
-        let records = self.sac.record().into_iter().zip(&self.seeds).map(|(sac, seed)| OffPolicyRecord {
-            sac,
+        let records = self.policy.record().into_iter().zip(&self.seeds).map(|(policy, seed)| OffPolicyRecord {
+            policy,
             world: seed.world.checkpoint(),
             replay: &seed.replay,
             actions: seed.actions.clone(),
@@ -212,9 +278,9 @@ impl<B: Train> OffPolicy<B> {
             seed.actions = record.actions;
             seed.rows = record.rows;
             seed.needs_reset = record.needs_reset;
-            learners.push(record.sac);
+            learners.push(record.policy);
         }
-        self.sac.restore(learners)
+        self.policy.restore(learners)
     }
 }
 
@@ -235,6 +301,7 @@ impl Experience {
         &mut self,
         purpose: Purpose,
         timeouts_are_terminal: bool,
+        faults: FaultsConfig,
         act: impl Fn(&[f32], &mut Stream) -> Vec<f32>,
     ) -> Result<()> {
         if std::mem::take(&mut self.needs_reset) {
@@ -248,6 +315,10 @@ impl Experience {
             act(&observation, &mut self.actions)
         };
         let step = self.world.step(&action, purpose)?;
+        self.needs_reset = step.ending != Ending::Continues;
+        if faults.next_observation_after_reset && std::mem::take(&mut self.needs_reset) {
+            self.world.reset()?;
+        }
         self.replay.push(Transition {
             observation: &observation,
             action_unit: &action,
@@ -259,7 +330,6 @@ impl Experience {
                 Ending::Truncated => timeouts_are_terminal,
             },
         });
-        self.needs_reset = step.ending != Ending::Continues;
         Ok(())
     }
 }

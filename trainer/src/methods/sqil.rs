@@ -49,10 +49,10 @@ impl<B: Train> Method for Sqil<B> {
         let schedule = &self.config.hybrid.schedule;
         let sac = self.learner.improve(&Reward::ByOrigin(Origin::SQIL), &self.expert.rows, schedule);
         let progress = self.learner.progress();
-        let report = |seed| Report {
+        let report = |seed: usize| Report {
             env_steps: progress.env_steps,
             grad_steps: progress.grad_steps,
-            sac: sac.as_ref().map(|figures: &Vec<_>| figures[seed]),
+            sac: sac.as_ref().and_then(|figures| figures[seed].sac()),
             expert_ratio: Some(hybrid::expert_ratio(schedule, progress.grad_steps)),
             ..Report::default()
         };
@@ -64,12 +64,12 @@ impl<B: Train> Method for Sqil<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let policy = &self.learner.sac.policies()[seed];
+        let policy = &self.learner.policy.policies()[seed];
         move |observation| policy.act(observation, None)
     }
 
     fn networks(&self) -> Vec<Networks> {
-        let actors = self.learner.sac.actors().into_iter();
+        let actors = self.learner.policy.actors().into_iter();
         actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
     }
 

@@ -5,12 +5,17 @@
 //! backward pass ([`ops::MlpBackend`]); its default body is ordinary Burn tensor code ([`reference`]), which serves
 //! CUDA and is the oracle of the fused CPU kernels ([`flex`]).
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod elementary;
 pub mod flex;
 pub mod init;
 mod kernels;
+mod memory;
 pub mod mlp;
 pub mod ops;
 pub mod optimizer;
+mod product;
 pub mod reference;
 pub mod stack;
 pub mod tanh;
@@ -21,6 +26,10 @@ use burn::tensor::backend::AutodiffBackend;
 
 /// Where a network is trained on the CPU.
 pub type Cpu = burn::backend::Autodiff<burn::backend::Flex>;
+
+/// Where networks are trained on an NVIDIA GPU.
+#[cfg(feature = "cuda")]
+pub type Gpu = burn::backend::Autodiff<burn::backend::Cuda>;
 
 /// What a learner asks of its backend: Burn autodiff over a backend that knows the perceptron operations.
 pub trait Train: AutodiffBackend<InnerBackend: ops::MlpBackend> + ops::MlpBackend {}

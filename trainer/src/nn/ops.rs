@@ -3,7 +3,7 @@
 //! The default bodies are ordinary Burn tensor code, so a backend without kernels of its own (CUDA) implements the trait
 //! with an empty body. [`Autodiff`] gets one implementation that records each operation with its explicit backward pass.
 
-use super::mlp::MlpSpec;
+use super::mlp::{MlpSpec, primitive, tensor};
 use super::reference;
 use burn::backend::autodiff::{
     Autodiff,
@@ -11,7 +11,17 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn::tensor::backend::Backend;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+
+/// Keeps the logarithm of `1 - tanh²` finite (Stable-Baselines3 0.8.0, `SquashedDiagGaussianDistribution`).
+pub const SQUASH_EPSILON: f64 = 1e-6;
+
+/// Bounds of the log standard deviation (Stable-Baselines3 0.8.0, `LOG_STD_MIN` and `LOG_STD_MAX`).
+pub const LOG_STD_BOUNDS: (f64, f64) = (-20.0, 2.0);
+
+/// Soft bounds of a model's log variance (facebookresearch/mbrl-lib, as jren03/garage configures it).
+pub const LOG_VARIANCE_BOUNDS: (f64, f64) = (-10.0, 0.5);
 
 /// A float tensor as the backend holds it.
 pub type Float<B> = burn::tensor::ops::FloatTensor<B>;
@@ -64,13 +74,19 @@ pub struct AdamResult<B: Backend> {
     pub target: Option<Float<B>>,
 }
 
-/// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the activations after each ReLU.
+/// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the values after each activation, followed, where that is
+/// not ReLU, by the slopes of each activation.
 pub trait MlpBackend: Backend {
     /// Gradient steps whose rows and noise are sent to the device together, at most: a device with a memory of its own is
     /// not waited for within such a block.
     const STEPS_PER_TRANSFER: usize = 64;
 
-    /// Output, and the hidden activations that the backward pass needs.
+    /// Output.
+    fn mlp(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> Float<Self> {
+        Self::mlp_forward(spec, x, params).0
+    }
+
+    /// Output, and what the backward pass needs.
     fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
         reference::forward::<Self>(spec, x, params)
     }
@@ -108,6 +124,24 @@ pub trait MlpBackend: Backend {
         reference::input_gradient_backward::<Self>(spec, params, hidden, signals, gg)
     }
 
+    /// Squashed Gaussian: `[.., batch, actions + 1]`, the actions `tanh(mean + std·noise)` and their log-probability.
+    /// Rows of `head`: means, then log standard deviations.
+    fn squash(head: Float<Self>, noise: Float<Self>) -> Float<Self> {
+        reference::squash::<Self>(head, noise)
+    }
+
+    /// Gradient of the head from `g`, the gradient of [`MlpBackend::squash`]'s result.
+    fn squash_backward(head: Float<Self>, noise: Float<Self>, g: Float<Self>) -> Float<Self> {
+        reference::squash_backward::<Self>(head, noise, g)
+    }
+
+    /// Gaussian negative log-likelihood of each member, and the gradient of the head that gives it: `(mean - target)² e^-l + l`,
+    /// averaged over batch and outputs, with log variances l bounded by [`LOG_VARIANCE_BOUNDS`].
+    /// Rows of `head`: means, then raw log variances. Losses are `[members, 1, 1]`.
+    fn gaussian_loss(head: Float<Self>, target: Float<Self>) -> (Float<Self>, Float<Self>) {
+        reference::gaussian_loss::<Self>(head, target)
+    }
+
     /// Adam or Optimistic Adam, in place where the storage is not shared.
     fn adam(
         step: &AdamStep,
@@ -119,6 +153,19 @@ pub trait MlpBackend: Backend {
     ) -> AdamResult<Self> {
         reference::adam::<Self>(step, params, gradient, first, second, target)
     }
+}
+
+/// [`MlpBackend::squash`] on tensors; shapes as there.
+pub fn squash<B: MlpBackend>(head: Tensor<B, 3>, noise: Tensor<B, 3>) -> Tensor<B, 3> {
+    tensor(B::squash(primitive(head), primitive(noise)))
+}
+
+/// [`MlpBackend::gaussian_loss`] on tensors, differentiable in the head: `[members]` losses of `head` `[members, batch, 2·outputs]`
+/// and `target` `[members, batch, outputs]`.
+pub fn gaussian_loss<B: MlpBackend>(head: Tensor<B, 3>, target: Tensor<B, 3>) -> Tensor<B, 1> {
+    let members = head.dims()[0];
+    let (loss, _) = B::gaussian_loss(primitive(head), primitive(target));
+    tensor::<B, 3>(loss).reshape([members])
 }
 
 /// Which gradients a backward pass must produce.
@@ -135,6 +182,53 @@ impl MlpBackend for burn::backend::Cuda {}
 
 impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
     const STEPS_PER_TRANSFER: usize = B::STEPS_PER_TRANSFER;
+
+    fn gaussian_loss(head: Float<Self>, target: Float<Self>) -> (Float<Self>, Float<Self>) {
+        #[derive(Debug)]
+        struct GaussianLoss;
+
+        impl<B: MlpBackend> Backward<B, 1> for GaussianLoss {
+            type State = Float<B>;
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let g: Tensor<B, 3> = tensor(grads.consume::<B>(&ops.node));
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, primitive(tensor::<B, 3>(ops.state) * g));
+                }
+            }
+        }
+
+        let (loss, gradient) = B::gaussian_loss(head.primitive, target.primitive);
+        let loss = match GaussianLoss.prepare::<C>([head.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(gradient.clone(), loss),
+            OpsKind::UnTracked(prep) => prep.finish(loss),
+        };
+        (loss, <Self as AutodiffBackend>::from_inner(gradient))
+    }
+
+    fn squash(head: Float<Self>, noise: Float<Self>) -> Float<Self> {
+        #[derive(Debug)]
+        struct Squash;
+
+        impl<B: MlpBackend> Backward<B, 1> for Squash {
+            type State = (Float<B>, Float<B>);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let g = grads.consume::<B>(&ops.node);
+                let (head, noise) = ops.state;
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, B::squash_backward(head, noise, g));
+                }
+            }
+        }
+
+        let node = head.node.clone();
+        let y = B::squash(head.primitive.clone(), noise.primitive.clone());
+        match Squash.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((head.primitive, noise.primitive), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
 
     fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
         #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Perceptrons with tanh between their layers, in ordinary Burn tensor code over the same flat parameter vector as
-//! [`super::mlp`]: the small networks of GAIL's PPO and discriminator.
+//! What GAIL's small tanh networks need beside [`super::mlp`]: their input gradient, in ordinary Burn tensor code, and how they
+//! start.
 
 use super::init;
 use super::mlp::{Layer, MlpSpec};
@@ -26,11 +26,6 @@ fn run<B: Backend>(spec: &MlpSpec, x: Tensor<B, 3>, params: &Tensor<B, 1>) -> (T
         }
     }
     (y, hidden)
-}
-
-/// Applies the perceptron, linear at its output. Shapes as in [`super::mlp::forward`].
-pub fn forward<B: Backend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B, 1>) -> Tensor<B, 3> {
-    run(spec, x, &params).0
 }
 
 /// Gradient of the scalar output with respect to the input row, written out so that it is differentiable in the
@@ -69,18 +64,19 @@ pub fn orthogonal(spec: &MlpSpec, gain: f64, output_gain: f64, rng: &mut Stream)
 mod tests {
     use super::*;
     use crate::nn::Cpu;
+    use crate::nn::mlp::{self, Activation};
     use crate::nn::optimizer::values;
     use crate::run::rng::Streams;
     use burn::tensor::TensorData;
 
     #[test]
     fn the_input_gradient_is_what_autodiff_finds() {
-        let spec = MlpSpec::new(1, 3, &[8, 8], 1);
+        let spec = MlpSpec::new(1, 3, &[8, 8], 1).with_activation(Activation::Tanh);
         let device = Default::default();
         let params = orthogonal(&spec, 1.4, 1.0, &mut Streams::new(2).stream("init"));
         let params = Tensor::<Cpu, 1>::from_data(TensorData::new(params, [spec.len()]), &device);
         let x = Tensor::<Cpu, 3>::from_data([[[0.3, -0.8, 1.2], [-1.5, 0.4, 0.0]]], &device).require_grad();
-        let expected = x.grad(&forward(&spec, x.clone(), params.clone()).sum().backward()).unwrap();
+        let expected = x.grad(&mlp::forward(&spec, x.clone(), params.clone()).sum().backward()).unwrap();
         let found = input_gradient(&spec, x, params).inner();
         for (a, b) in values(found).iter().zip(values(expected)) {
             assert!((a - b).abs() < 1e-6, "{a} instead of {b}");

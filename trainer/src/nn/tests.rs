@@ -1,14 +1,15 @@
 //! The fused operations against plain Burn autodiff, closed forms and recorded traces.
 
 use super::init::{Init, parameters};
-use super::mlp::{self, MlpSpec};
+use super::mlp::{self, Activation, MlpSpec};
 use super::ops::{AdamStep, MlpBackend, Need};
 use super::optimizer::{OptimizerConfig, Parameters, values};
-use super::{Cpu, reference};
+use super::{Cpu, ops, reference};
 use crate::config::Optimizer;
 use crate::run::rng::{Stream, Streams};
+use crate::world_model::ensemble::bounded_log_variance;
 use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 
 /// Members, inputs, hidden widths, outputs, batch, and how many inputs the members share.
 const SPECS: [(usize, usize, [usize; 2], usize, usize, usize); 6] = [
@@ -35,9 +36,12 @@ fn close(name: &str, a: Vec<f32>, b: Vec<f32>, tolerance: f32) {
 
 #[test]
 fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
-    for (members, inputs, hidden, outputs, batch, groups) in SPECS {
+    let cases = SPECS
+        .iter()
+        .flat_map(|spec| [Activation::Relu, Activation::Tanh, Activation::Silu].map(|activation| (*spec, activation)));
+    for ((members, inputs, hidden, outputs, batch, groups), activation) in cases {
         let mut rng = Streams::new(7).stream("test");
-        let spec = MlpSpec::new(members, inputs, &hidden, outputs);
+        let spec = MlpSpec::new(members, inputs, &hidden, outputs).with_activation(activation);
         let x = random([groups, batch, inputs], &mut rng);
         let w = random([members, batch, outputs], &mut rng);
         let p = parameters(&spec, Init::Uniform, &mut rng);
@@ -54,6 +58,8 @@ fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
             (values(y.inner()), values(x.grad_remove(&mut grads).unwrap()), values(p.grad_remove(&mut grads).unwrap()))
         };
         let (fused, plain) = (run(true), run(false));
+        let inferred = mlp::forward(&spec, x.clone(), p.clone());
+        close("output without gradients", values(inferred), fused.0.clone(), 1e-6);
         close("output", fused.0, plain.0, 1e-5);
         close("input gradient", fused.1, plain.1, 1e-5);
         close("parameter gradient", fused.2, plain.2, 1e-5);
@@ -152,5 +158,71 @@ fn the_fused_optimiser_agrees_with_its_tensor_body() {
         for (name, (a, b)) in ["params", "first", "second", "target"].iter().zip(a.into_iter().zip(b)) {
             close(name, values(a), values(b), 1e-6);
         }
+    }
+}
+
+#[test]
+fn the_fused_squashed_gaussian_has_the_gradients_of_plain_autodiff() {
+    let mut rng = Streams::new(9).stream("test");
+    let (rows, actions) = (37, 6);
+    let head = random::<3>([2, rows, 2 * actions], &mut rng) * 0.4;
+    let noise = random([2, rows, actions], &mut rng);
+    let weights = random([2, rows, actions + 1], &mut rng);
+    let run = |how: usize| {
+        let head = Tensor::<Cpu, 3>::from_inner(head.clone()).require_grad();
+        let noise = Tensor::<Cpu, 3>::from_inner(noise.clone());
+        let drawn = match how {
+            0 => ops::squash(head.clone(), noise),
+            _ => {
+                let (action, log_prob) = reference::squashed_gaussian(head.clone(), noise);
+                Tensor::cat(vec![action, log_prob], 2)
+            }
+        };
+        let mut grads = (drawn.clone() * Tensor::from_inner(weights.clone())).sum().backward();
+        (values(drawn.inner()), values(head.grad_remove(&mut grads).unwrap()))
+    };
+    let (fused, plain) = (run(0), run(1));
+    close("actions and log-probabilities", fused.0, plain.0, 1e-5);
+    // `1 - tanh²` loses digits where tanh nears one, differently in the two.
+    close("head gradient", fused.1.clone(), plain.1, 1e-4);
+    let tensor_code = reference::squash_backward::<Flex>(
+        head.into_primitive().tensor(),
+        noise.into_primitive().tensor(),
+        weights.into_primitive().tensor(),
+    );
+    let tensor_code = Tensor::<Flex, 3>::from_primitive(TensorPrimitive::Float(tensor_code));
+    close("tensor code's head gradient", values(tensor_code), fused.1, 1e-4);
+}
+
+#[test]
+fn the_fused_gaussian_loss_has_the_value_and_gradient_of_plain_autodiff() {
+    let mut rng = Streams::new(10).stream("test");
+    let (members, batch, outputs) = (3, 21, 4);
+    let head = random::<3>([members, batch, 2 * outputs], &mut rng) * 2.0;
+    let target = random::<3>([members, batch, outputs], &mut rng);
+    let weights = random::<1>([members], &mut rng);
+    let run = |fused: bool| {
+        let head = Tensor::<Cpu, 3>::from_inner(head.clone()).require_grad();
+        let target = Tensor::<Cpu, 3>::from_inner(target.clone());
+        let losses = if fused {
+            ops::gaussian_loss(head.clone(), target)
+        } else {
+            let error = head.clone().narrow(2, 0, outputs) - target;
+            let log_variance = bounded_log_variance(head.clone().narrow(2, outputs, outputs));
+            let terms = error.clone() * error * log_variance.clone().neg().exp() + log_variance;
+            terms.mean_dim(2).mean_dim(1).reshape([members])
+        };
+        let mut grads = (losses.clone() * Tensor::from_inner(weights.clone())).sum().backward();
+        (values(losses.inner()), values(head.grad_remove(&mut grads).unwrap()))
+    };
+    let (fused, plain) = (run(true), run(false));
+    close("losses", fused.0, plain.0, 1e-5);
+    close("head gradient", fused.1, plain.1, 1e-5);
+    let (head, target) = (head.into_primitive().tensor(), target.into_primitive().tensor());
+    let kernel = Flex::gaussian_loss(head.clone(), target.clone());
+    let body = reference::gaussian_loss::<Flex>(head, target);
+    for (name, kernel, body) in [("losses", kernel.0, body.0), ("gradient", kernel.1, body.1)] {
+        let read = |t| values(Tensor::<Flex, 3>::from_primitive(TensorPrimitive::Float(t)));
+        close(name, read(kernel), read(body), 1e-5);
     }
 }

@@ -192,6 +192,18 @@ fn check_same_steps(label: &str, index: usize, points: &[&SeedPoint]) -> Result<
 }
 
 impl Curves {
+    /// A fault of the published model-free figures (spec 7.16): each evaluation stands at the steps of the one before it,
+    /// the first at 0.
+    pub fn shift_as_published(&mut self) {
+        for curve in &mut self.curves {
+            let (mut env_steps, mut env_steps_total) = (0.0, 0.0);
+            for point in &mut curve.points {
+                std::mem::swap(&mut point.env_steps, &mut env_steps);
+                std::mem::swap(&mut point.env_steps_total, &mut env_steps_total);
+            }
+        }
+    }
+
     /// The points as CSV, with the seeds they stand for.
     pub fn to_csv(&self) -> String {
         let mut text = String::from("task,method,label,n_seeds,env_steps,env_steps_total,return_iqm,low_95,high_95\n");
@@ -277,6 +289,18 @@ pub(crate) mod tests {
         let csv = curves.to_csv();
         assert_eq!(csv.lines().count(), 4);
         assert_eq!(csv.lines().last(), Some(r#""toy","mm","MM",1,1000,1000,5,,"#));
+    }
+
+    #[test]
+    fn published_figures_are_one_evaluation_early() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut curves = read(&[run(folder.path(), "a", "mm", &[(1, vec![1.0, 2.0, 3.0])])]).unwrap();
+        let steps = |curves: &Curves| -> Vec<[f64; 3]> {
+            curves.curves[0].points.iter().map(|p| [p.env_steps, p.env_steps_total, p.iqm]).collect()
+        };
+        assert_eq!(steps(&curves), [[1000.0, 1100.0, 1.0], [2000.0, 2100.0, 2.0], [3000.0, 3100.0, 3.0]]);
+        curves.shift_as_published();
+        assert_eq!(steps(&curves), [[0.0, 0.0, 1.0], [1000.0, 1100.0, 2.0], [2000.0, 2100.0, 3.0]]);
     }
 
     #[test]

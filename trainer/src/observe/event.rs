@@ -82,6 +82,12 @@ pub struct MetricsLine {
     /// The policy learner's figures.
     #[serde(flatten)]
     pub sac: Option<crate::learners::sac::SacMetrics>,
+    /// Those of TD3+BC.
+    #[serde(flatten)]
+    pub td3_bc: Option<crate::learners::td3_bc::Td3BcMetrics>,
+    /// Those of cloning.
+    #[serde(flatten)]
+    pub cloning: Option<crate::learners::cloning::CloningMetrics>,
     /// The discriminator's figures.
     #[serde(flatten)]
     pub discriminator: Option<crate::reward::discriminator::DiscriminatorMetrics>,

@@ -8,7 +8,8 @@ use super::discriminator::{DiscriminatorMetrics, Pairs};
 use crate::config::{GailConfig, Optimizer};
 use crate::error::Result;
 use crate::nn::init::{self, Init};
-use crate::nn::mlp::MlpSpec;
+use crate::nn::mlp::{self, Activation, MlpSpec};
+use crate::nn::ops::MlpBackend;
 use crate::nn::optimizer::{OptimizerConfig, Parameters, ParametersRecord, values};
 use crate::nn::{Inner, Train, tanh};
 use crate::run::rng::{Stream, Streams};
@@ -46,7 +47,7 @@ pub struct Loss<B: Backend> {
 /// # Shapes
 /// - `expert`, `learner`: `[1, batch, width]`
 /// - `mixture`: `[1, batch, 1]`, the share of the expert row in each mixed row
-pub fn loss<B: Backend>(
+pub fn loss<B: MlpBackend>(
     config: &GailConfig,
     spec: &MlpSpec,
     expert: Tensor<B, 3>,
@@ -55,7 +56,7 @@ pub fn loss<B: Backend>(
     params: Tensor<B, 1>,
 ) -> Loss<B> {
     let batch = expert.dims()[1];
-    let costs = tanh::forward(spec, Tensor::cat(vec![expert.clone(), learner.clone()], 1), params.clone());
+    let costs = mlp::forward(spec, Tensor::cat(vec![expert.clone(), learner.clone()], 1), params.clone());
     let (of_expert, of_learner) = (costs.clone().narrow(1, 0, batch), costs.narrow(1, batch, batch));
     let classification = softplus(of_expert.clone()).mean() + softplus(of_learner.clone().neg()).mean();
     let mixed = learner.clone() + (expert - learner) * mixture;
@@ -93,7 +94,7 @@ pub struct ClassifierRecord {
 impl<B: Train> Classifier<B> {
     /// A fresh classifier over pairs of `width` = observation + action.
     pub fn new(config: &GailConfig, width: usize, streams: Streams, device: &B::Device) -> Self {
-        let spec = MlpSpec::new(1, width, &config.hidden, 1);
+        let spec = MlpSpec::new(1, width, &config.hidden, 1).with_activation(Activation::Tanh);
         let params = init::parameters(&spec, Init::Uniform, &mut streams.stream("gail/init"));
         Self {
             parameters: Parameters::new(params, false, OptimizerConfig::new(Optimizer::Adam), device),
@@ -161,7 +162,7 @@ impl<B: Train> Classifier<B> {
     /// `r(s, a) = -f(s, a)` of each pair.
     pub fn rewards(&self, pairs: &Pairs) -> Vec<f32> {
         let rows = self.put(pairs.values.clone(), pairs.len());
-        values(tanh::forward(&self.spec, rows, self.parameters.get()).neg())
+        values(mlp::forward(&self.spec, rows, self.parameters.get()).neg())
     }
 
     fn put(&self, values: Vec<f32>, count: usize) -> Tensor<Inner<B>, 3> {

@@ -202,7 +202,7 @@ struct SeedRun {
 impl<M: Method> StackRun<'_, M> {
     fn finish(&mut self) -> Result<Outcome> {
         let budget = self.config.env_steps;
-        let mut env_steps = self.method.counts(0).env_steps();
+        let mut env_steps = self.method.spent(0);
         self.tell(|seed| Event::Started { seed, env_steps, budget });
         let mut saved = now();
         while env_steps < budget {
@@ -258,6 +258,8 @@ impl<M: Method> StackRun<'_, M> {
             grad_steps: report.grad_steps,
             expert_ratio: report.expert_ratio,
             sac: report.sac,
+            td3_bc: report.td3_bc,
+            cloning: report.cloning,
             discriminator: report.discriminator,
             iq: report.iq,
             ppo: report.ppo,
@@ -322,7 +324,7 @@ impl<M: Method> StackRun<'_, M> {
         let counts = self.method.counts(place);
         Snapshot {
             driver: self.seeds[place].state,
-            env_steps: counts.env_steps(),
+            env_steps: self.method.spent(place),
             env_steps_total: counts.env_steps_total(),
             networks,
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 use trainer::config::{Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows};
 use trainer::learners::iq::{self, Side};
 use trainer::learners::{ppo, squashed};
-use trainer::nn::tanh;
+use trainer::nn::mlp::Activation;
 use trainer::reward::logistic;
 
 fn named<T: serde::de::DeserializeOwned>(value: &Value) -> T {
@@ -109,13 +109,14 @@ fn proximal_policy_losses_and_gradients() {
     let v = vectors("ppo");
     let (batch, expected) = (&v["rows"], &v["expected"]);
     let number = |key: &str| v[key].as_f64().unwrap();
-    let (policy, value) = (MlpSpec::new(1, 3, &[16, 16], 2), MlpSpec::new(1, 3, &[16, 16], 1));
+    let [policy, value] =
+        [2, 1].map(|outputs| MlpSpec::new(1, 3, &[16, 16], outputs).with_activation(Activation::Tanh));
     let obs = || known(rows(&batch["obs"]));
     let policy_params = vector::<Cpu>(network(&v["policy"])).require_grad();
     let value_params = vector::<Cpu>(network(&v["value"])).require_grad();
     let log_std = vector::<Cpu>(flat(&v["log_std"])).require_grad();
     let deviations = log_std.clone().reshape([1, 1, 2]);
-    let mean = tanh::forward(&policy, obs(), policy_params.clone());
+    let mean = mlp::forward(&policy, obs(), policy_params.clone());
     let log_prob = ppo::log_prob(mean, deviations.clone(), known(rows(&batch["action"])));
     agree("log π", values(log_prob.clone().inner()), flat(&expected["log_prob"]));
     let entropy = ppo::entropy(deviations);
@@ -123,7 +124,7 @@ fn proximal_policy_losses_and_gradients() {
     let part = |key: &str| known(column(&batch[key]));
     let policy_loss = ppo::policy_loss(log_prob, part("old_log_prob"), part("advantage"), number("clip"));
     agree("policy loss", values(policy_loss.clone().inner()), one(&expected["policy_loss"]));
-    let found = tanh::forward(&value, obs(), value_params.clone());
+    let found = mlp::forward(&value, obs(), value_params.clone());
     let plain = ppo::value_loss(found.clone(), part("old_value"), part("target"), None);
     agree("plain value loss", values(plain.inner()), one(&expected["plain_value_loss"]));
     let value_loss = ppo::value_loss(found, part("old_value"), part("target"), Some(number("clip")));
@@ -155,10 +156,10 @@ fn the_classifier_loss_and_gradients() {
         "sees_unclamped_actions": false, "scales_rewards_as_it_goes": false,
     }))
     .unwrap();
-    let spec = MlpSpec::new(1, 5, &[16, 16], 1);
+    let spec = MlpSpec::new(1, 5, &[16, 16], 1).with_activation(Activation::Tanh);
     let params = vector::<Cpu>(network(&v["network"])).require_grad();
     let [expert, learner, mixture] = ["expert", "learner", "u"].map(|key| known(rows(&v[key])));
-    let cost = tanh::forward(&spec, learner.clone(), params.clone());
+    let cost = mlp::forward(&spec, learner.clone(), params.clone());
     agree("reward", values(cost.neg().inner()), flat(&expected["reward_learner"]));
     let loss = logistic::loss(&config, &spec, expert, learner, mixture, params.clone());
     agree("classification", values(loss.classification.inner()), one(&expected["classification"]));

@@ -1,0 +1,42 @@
+//! Every method trains, is evaluated and exported through the command line. Export compares networks and bundle by itself.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use hype_tests::{TINY, demonstrations, hype, train_line};
+
+const TD3_BC: &str = "--set learner=td3-bc --set td3_bc.hidden=[16,16] --set td3_bc.batch_size=16";
+
+#[test]
+fn policies_of_every_kind_are_exported_and_played() {
+    let cloning = format!("train bc pendulum --demos {} {TINY}", demonstrations().display());
+    let lines = [
+        format!("{cloning} --env-steps 300 -o run"),
+        format!("{cloning} {TD3_BC} --env-steps 300 -o run"),
+        format!("{} {TD3_BC} --set td3_bc.bc_steps=50 --env-steps 600 -o run", train_line("hype")),
+        format!("{} --env-steps 600 -o run", train_line("bc-reg")),
+    ];
+    let figures = [None, None, Some("value_scale"), Some("bc_loss")];
+    for (line, figure) in lines.iter().zip(figures) {
+        let folder = tempfile::tempdir().unwrap();
+        hype(folder.path(), &format!("{line} --seeds 0..2")).good();
+        let told = hype(folder.path(), "export run -o bundle").good();
+        assert!(told.stdout.contains("agree"), "{line}: {}", told.stdout);
+        let returns = ["run", "bundle"].map(|policy| {
+            let played =
+                hype(folder.path(), &format!("eval {policy} --task pendulum --episodes 2 --json")).good().json();
+            played["mean_return"].as_f64().unwrap()
+        });
+        assert!((returns[0] - returns[1]).abs() < 1e-3 * returns[0].abs(), "{line}: {returns:?}");
+        let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+        assert!(figure.is_none_or(|figure| metrics.contains(figure)), "{line}: {metrics}");
+    }
+}
+
+#[test]
+fn cloning_knows_no_discriminator() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("train bc pendulum --demos {} --set reward.learning_rate=1e-3", demonstrations().display());
+    hype(folder.path(), &line).refused(2, &["reward.learning_rate"]);
+    let line = format!("{} --set learner=td3", train_line("hype"));
+    hype(folder.path(), &line).refused(2, &["learner", "td3"]);
+}

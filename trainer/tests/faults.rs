@@ -1,0 +1,199 @@
+//! Each fault of the published code is a switch, off by default, and makes the difference that it is named for.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::sync::OnceLock;
+use trainer::cli::collect::{Collection, collect};
+use trainer::cli::policy;
+use trainer::config::{Overrides, RunConfig, resolve};
+use trainer::demos::{self, Demonstrations};
+use trainer::envs;
+use trainer::methods::Method;
+use trainer::methods::bc::Bc;
+use trainer::methods::demonstrated::Demonstrated;
+use trainer::methods::hype::Hype;
+use trainer::nn::Cpu;
+use trainer::run::Slot;
+use trainer::run::rng::Streams;
+
+/// Two episodes of the shipped expert on the pendulum.
+fn demonstrations() -> &'static Demonstrations {
+    static DEMOS: OnceLock<Demonstrations> = OnceLock::new();
+    DEMOS.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("demos.hdf5");
+        let unused = Streams::new(0).stream("random_policy");
+        let engine = policy_runtime::EngineChoice::Auto;
+        let mut expert = policy::open("expert", Some("pendulum"), engine, Slot::Last, unused).unwrap();
+        let collection = Collection { episodes: 2, full_length: true, seed: 0 };
+        collect(&mut expert, &envs::task("pendulum").unwrap(), collection, &file).unwrap();
+        demos::read(&file).unwrap()
+    })
+}
+
+fn config(method: &str, set: &[&str]) -> RunConfig {
+    let mut all = vec!["sac.hidden=[8]", "sac.batch_size=8"];
+    if method != "bc" {
+        let small =
+            ["reward.hidden=[8]", "reward.batch_size=16", "reward.update_every=128", "reward.rollout_episodes=1"];
+        all.extend(small);
+        all.extend(["td3_bc.hidden=[8]", "td3_bc.batch_size=8"]);
+    }
+    all.extend(set);
+    let set = all.into_iter().map(String::from).collect();
+    resolve(method, "pendulum", &Overrides { set, seeds: vec![0], ..Overrides::default() }).unwrap()
+}
+
+fn expert() -> Demonstrated {
+    Demonstrated::new(demonstrations(), &envs::task("pendulum").unwrap()).unwrap()
+}
+
+fn game(config: &RunConfig, expert: Demonstrated) -> Hype<Cpu> {
+    Hype::new(config, config.reward.as_ref().unwrap(), expert, &[0], &Default::default()).unwrap()
+}
+
+/// `method` after `env_steps` environment steps.
+fn learned(method: &str, set: &[&str], env_steps: u64) -> Hype<Cpu> {
+    let mut game = game(&config(method, set), expert());
+    while game.counts(0).env_steps() < env_steps {
+        game.advance().unwrap();
+    }
+    game
+}
+
+fn actor(game: &Hype<Cpu>) -> Vec<f32> {
+    game.networks().remove(0).actor.1
+}
+
+/// The replay buffer in a checkpoint.
+fn replay(game: &Hype<Cpu>) -> Value {
+    let record = serde_json::to_value(game.record().remove(0)).unwrap();
+    record["learner"]["replay"].clone()
+}
+
+#[test]
+fn bc_reg_imitates_its_own_replay() {
+    let train = |set: &[&str], scale: f32| {
+        let config = config("bc-reg", set);
+        let mut expert = expert();
+        let task = envs::task("pendulum").unwrap();
+        let mut other = demonstrations().clone();
+        other.actions_env.iter_mut().for_each(|action| *action *= scale);
+        expert.rows = Demonstrated::new(&other, &task).unwrap().rows;
+        let mut game = game(&config, expert);
+        (0..4).for_each(|_| drop(game.advance().unwrap()));
+        actor(&game)
+    };
+    let fault = ["faults.bc_reg_rows_from_replay=true"];
+    assert_eq!(train(&fault, 1.0), train(&fault, -1.0), "the expert's rows do not matter");
+    assert_ne!(train(&[], 1.0), train(&[], -1.0), "they do");
+    assert_eq!(train(&["bc_reg.weight=0.0"], 1.0), train(&["bc_reg.weight=0.0"], -1.0));
+    // With TD3+BC the fault leaves the term out.
+    let mm = actor(&learned("mm", &["learner=td3-bc"], 60));
+    assert_eq!(actor(&learned("bc-reg", &["learner=td3-bc", fault[0]], 60)), mm);
+    assert_ne!(actor(&learned("bc-reg", &["learner=td3-bc"], 60)), mm);
+}
+
+/// An expert that always pushes with a quarter of the range: 0.5 of ±2.
+#[test]
+fn demonstrations_in_env_units_are_cloned_at_the_wrong_scale() {
+    let mut constant = demonstrations().clone();
+    constant.actions_env.fill(0.5);
+    let clone = |expert: Demonstrated| {
+        let config = config("bc", &["sac.hidden=[16]", "sac.batch_size=64", "sac.learning_rate=0.01"]);
+        let mut bc = Bc::<Cpu>::new(&config, expert, &[0], &Default::default());
+        (0..6).for_each(|_| drop(bc.advance().unwrap()));
+        bc.policy(0)(demonstrations().observation(7))[0]
+    };
+    let right = clone(Demonstrated::new(&constant, &envs::task("pendulum").unwrap()).unwrap());
+    let wrong = clone(Demonstrated::in_env_units(&constant).unwrap());
+    assert!((right - 0.25).abs() < 0.06 && (wrong - 0.5).abs() < 0.06, "{right} and {wrong}");
+    // In the game the discriminator's pairs are in the same wrong units.
+    let fault = ["faults.demonstrations_in_env_units=true"];
+    let discriminator = |game: &Hype<Cpu>| game.networks().remove(0).discriminator.unwrap().params;
+    let (on, off) = (learned("mm", &fault, 200), learned("mm", &[], 200));
+    assert_ne!(discriminator(&on), discriminator(&off));
+}
+
+/// Pendulum's episodes have 200 steps; one that starts in the middle of a demonstration has fewer.
+#[test]
+fn the_discriminators_episodes_start_in_expert_states_too() {
+    let steps = |set: &[&str]| {
+        let mut all = vec!["reset.probability=1.0"];
+        all.extend(set);
+        learned("filter", &all, 128).counts(0).discriminator
+    };
+    assert_eq!(steps(&[]), 200);
+    assert!(steps(&["faults.rollouts_reset_too=true"]) < 200);
+}
+
+#[test]
+fn hype_with_td3_bc_is_mm() {
+    let half = ["learner=td3-bc", "hybrid.schedule=[[0.5, 0.5, 1]]"];
+    let fault = [half[0], half[1], "faults.td3_bc_never_hybrid=true"];
+    let mm = actor(&learned("mm", &["learner=td3-bc"], 60));
+    assert_eq!(actor(&learned("hype", &fault, 60)), mm);
+    assert_ne!(actor(&learned("hype", &half, 60)), mm);
+}
+
+/// Row 199 ends the first episode; row 200 begins the second.
+#[test]
+fn the_last_row_of_an_episode_holds_the_next_ones_beginning() {
+    let rows = |set: &[&str]| {
+        let replay = replay(&learned("mm", set, 256));
+        let row = |column: &str, row: usize| replay[column].as_array().unwrap()[3 * row..][..3].to_vec();
+        (row("next_observations", 199), row("observations", 200), replay["actions"].clone())
+    };
+    let (right, begin, actions) = rows(&[]);
+    assert_ne!(right, begin);
+    let (wrong, other_begin, other_actions) = rows(&["faults.next_observation_after_reset=true"]);
+    assert_eq!((&wrong, &other_begin), (&begin, &begin));
+    assert_eq!(actions.as_array().unwrap()[..200], other_actions.as_array().unwrap()[..200]);
+}
+
+#[test]
+fn time_limits_are_stored_as_ends() {
+    for learner in ["sac", "td3_bc"] {
+        let choice = format!("learner={}", learner.replace('_', "-"));
+        let fault = format!("{learner}.timeouts_are_terminal=true");
+        let ends = |set: &[&str]| {
+            let terminated = replay(&learned("mm", set, 256))["terminated"].clone();
+            let terminated = terminated.as_array().unwrap().iter().map(|end| end.as_bool().unwrap());
+            terminated.enumerate().filter(|(_, end)| *end).map(|(row, _)| row).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&[&choice]), Vec::<usize>::new());
+        assert_eq!(ends(&[&choice, &fault]), [199], "{learner}");
+    }
+}
+
+/// An outer iteration has 128 steps here, exploration 100.
+#[test]
+fn each_outer_iteration_starts_again() {
+    let explored = |set: &[&str]| learned("mm", set, 384).counts(0).exploration;
+    assert_eq!(explored(&[]), 100);
+    assert_eq!(explored(&["sac.restarts_each_iteration=true"]), 300);
+    // TD3+BC does not explore; the running episode is cut all the same.
+    let first_of_second = |set: &[&str]| {
+        let mut all = vec!["learner=td3-bc"];
+        all.extend(set);
+        let replay = replay(&learned("mm", &all, 130));
+        let column = |name: &str, row: usize| replay[name].as_array().unwrap()[3 * row..][..3].to_vec();
+        column("next_observations", 127) == column("observations", 128)
+    };
+    assert!(first_of_second(&[]));
+    assert!(!first_of_second(&["td3_bc.restarts_each_iteration=true"]));
+}
+
+/// With 128 steps per iteration and bursts of 64 the sawtooth's last burst has rate 0: the policy stands still.
+#[test]
+fn the_sawtooth_falls_to_zero_within_an_iteration() {
+    let moves = |set: &[&str]| {
+        let mut game = game(&config("mm", set), expert());
+        (0..3).for_each(|_| drop(game.advance().unwrap()));
+        let before = actor(&game);
+        game.advance().unwrap();
+        before != actor(&game)
+    };
+    assert!(moves(&[]));
+    assert!(!moves(&["sac.learning_rate_schedule=sawtooth"]));
+}
