@@ -145,7 +145,8 @@ impl<'a> Adversary<'a> {
             *sum += share;
         }
         let last = self.expert.len() - 1;
-        let pays = |step: usize| self.visits[step] < self.policies && (self.class == RewardClass::PerStep || step == last);
+        let pays =
+            |step: usize| self.visits[step] < self.policies && (self.class == RewardClass::PerStep || step == last);
         (0..=last).map(|step| f64::from(pays(step))).collect()
     }
 }
@@ -314,8 +315,12 @@ mod tests {
 
     #[test]
     fn a_line_is_recovered() {
-        let point = |depth: usize, episodes| {
-            Measured { tree: Tree { actions: 2, depth }, seeds: 2, episodes, standard_error: 0.0, steps: 0.0 }
+        let point = |depth: usize, episodes| Measured {
+            tree: Tree { actions: 2, depth },
+            seeds: 2,
+            episodes,
+            standard_error: 0.0,
+            steps: 0.0,
         };
         let points = [point(1, 5.0), point(2, 8.0), point(4, 14.0)];
         let line = fit(&points, |p| p.tree.depth as f64, |p| p.episodes);

@@ -69,7 +69,9 @@ impl Array {
         let name = self.name.clone();
         let index = |value: f64| {
             let whole = value >= 0.0 && value.fract() == 0.0 && value <= f64::from(u32::MAX);
-            whole.then_some(value as usize).ok_or_else(|| Error::data(&name).expected("whole numbers from 0").found(value))
+            whole
+                .then_some(value as usize)
+                .ok_or_else(|| Error::data(&name).expected("whole numbers from 0").found(value))
         };
         self.into_f64().into_iter().map(index).collect()
     }

@@ -204,7 +204,8 @@ fn check_step_numbers(columns: &Columns, episodes: &[Range<usize>], origin: &str
         return Err(Error::data(format!("{origin}: dataset `next_observations` is missing"))
             .expected(format!("`next_observations` beside `{STEP_NUMBERS}`: steps were dropped from this file")));
     }
-    let unordered = episodes.iter().flat_map(|rows| rows.start + 1..rows.end).find(|row| numbers[row - 1] >= numbers[*row]);
+    let unordered =
+        episodes.iter().flat_map(|rows| rows.start + 1..rows.end).find(|row| numbers[row - 1] >= numbers[*row]);
     match unordered {
         None => Ok(()),
         Some(row) => Err(Error::data(format!("{origin}: dataset `{STEP_NUMBERS}`, row {row}"))

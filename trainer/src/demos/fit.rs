@@ -136,7 +136,9 @@ fn check_success(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
     let error = Error::data(format!("{} holds only failures of the task {}", demonstrations.described(), task.id));
     let error = match (enough, references) {
         (Some(enough), Some((random, expert))) => error
-            .expected(format!("an episode with a return of {enough:.0} or more (random {random:.0}, expert {expert:.0})"))
+            .expected(format!(
+                "an episode with a return of {enough:.0} or more (random {random:.0}, expert {expert:.0})"
+            ))
             .found(format!(
                 "{} episodes, the best with a return of {:.0}",
                 demonstrations.episodes.len(),
@@ -210,7 +212,10 @@ mod tests {
     fn actions_beyond_the_bounds_are_counted() {
         let mut demonstrations = turning(200, 1.0, 0.05, -0.5);
         demonstrations.actions_env[7] = 2.03;
-        assert!(check_fit(&demonstrations, &envs::task("pendulum").unwrap()).is_ok(), "within a hundredth of the range");
+        assert!(
+            check_fit(&demonstrations, &envs::task("pendulum").unwrap()).is_ok(),
+            "within a hundredth of the range"
+        );
         demonstrations.actions_env[9] = -2.5;
         refused(&demonstrations, &["1 of 200 actions", "row 9", "from -2 to 2", "found -2.5"]);
     }

@@ -32,7 +32,9 @@ pub fn write(path: &Path, demonstrations: &Demonstrations) -> Result<()> {
                 writer.f64("infos", "qpos", &[steps, states.nq], &states.qpos)?;
                 writer.f64("infos", "qvel", &[steps, states.nv], &states.qvel)?;
             }
-            if let (Some(numbers), Some((group, dataset))) = (&demonstrations.step_numbers, STEP_NUMBERS.split_once('/')) {
+            if let (Some(numbers), Some((group, dataset))) =
+                (&demonstrations.step_numbers, STEP_NUMBERS.split_once('/'))
+            {
                 let numbers: Vec<f64> = numbers.iter().map(|number| *number as f64).collect();
                 writer.f64(group, dataset, &[steps], &numbers)?;
             }

@@ -407,7 +407,12 @@ fn check_config(config: &WorldConfig, env: &dyn Env) -> Result<()> {
         let warmstart_fits = state.warmstart.as_ref().is_none_or(|w| w.len() == env.warmstart().len());
         state.qpos.len() == nq && state.qvel.len() == nv && warmstart_fits && finite
     };
-    match resets.episodes.iter().enumerate().find_map(|(e, states)| Some((e, states.iter().position(|s| !fits(&s.state))?))) {
+    match resets
+        .episodes
+        .iter()
+        .enumerate()
+        .find_map(|(e, states)| Some((e, states.iter().position(|s| !fits(&s.state))?)))
+    {
         None => Ok(()),
         Some((episode, step)) => {
             Err(Error::data(format!("demonstration state {step} of episode {episode} does not fit {}", env.task().id))
