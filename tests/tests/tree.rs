@@ -1,8 +1,8 @@
 //! The paper's central claim, measured: see [`hype_tests::tree`] for the game, docs/results/tree.md for the numbers.
 //!
-//! Seeds are fixed, so the figures below are the same everywhere. The margins are wider than chance needs: the episodes that MM
-//! takes have nearly the spread of their mean, so a fitted growth rate has a standard error of 0.02 with 100 seeds and 0.03 with
-//! 40 seeds over seven depths.
+//! Seeds are fixed, so the figures are the same everywhere. The margins are wider than chance needs: the episodes that MM takes
+//! have nearly the spread of their mean, so a fitted growth rate has a standard error of 0.02 with 100 seeds and of 0.04 with 24
+//! seeds over seven depths.
 
 use hype_tests::tree::{Line, Measured, Method, RewardClass, fit, measure};
 
@@ -28,7 +28,7 @@ fn linear(points: &[Measured]) -> Line {
 
 #[test]
 fn a_reward_that_names_one_leaf_costs_mm_exponentially_many_episodes() {
-    for (actions, seeds) in [(2, 100), (3, 40)] {
+    for (actions, seeds) in [(2, 100), (3, 24)] {
         let points = measure(actions, DEPTHS, Method::Mm, RewardClass::SingleLeaf, seeds);
         let growth = exponential(&points);
         let expected = (actions as f64).ln();
@@ -48,14 +48,15 @@ fn expert_rows_and_expert_starts_cost_episodes_in_proportion_to_the_depth() {
         assert!((linear(&hype).slope - 1.0).abs() < 0.1 && linear(&hype).r_squared > 0.99, "{hype:?}");
         assert!((power(&hype).slope - 1.0).abs() < 0.1, "{hype:?}");
 
-        // Each of the H states must be left by the right action once: H (|A| - 1) episodes for one of them, H log H for all.
+        // Each of the H states must be left by the right action once, a draw of coupons: H up to a logarithm.
         let filter = measure(actions, DEPTHS, Method::Filter, RewardClass::SingleLeaf, 100);
         assert!(linear(&filter).r_squared > 0.95, "{filter:?}");
-        assert!((0.8..1.8).contains(&power(&filter).slope), "{:?} of {filter:?}", power(&filter));
+        assert!((0.8..1.7).contains(&power(&filter).slope), "{:?} of {filter:?}", power(&filter));
 
-        // At the largest depth MM needs |A|^H = 1,024 and 59,049 episodes.
+        // MM needs about as many episodes as there are leaves.
+        let leaves = (actions as f64).powi(10);
         let (hype, filter) = (hype.last().unwrap(), filter.last().unwrap());
-        assert!(hype.episodes <= 11.0 && filter.episodes < 30.0 * (actions - 1) as f64, "{hype:?} {filter:?}");
+        assert!(hype.episodes <= 11.0 && filter.episodes < 0.1 * leaves, "{hype:?} {filter:?}");
     }
 }
 
@@ -63,10 +64,10 @@ fn expert_rows_and_expert_starts_cost_episodes_in_proportion_to_the_depth() {
 fn a_reward_that_guides_step_by_step_closes_the_gap() {
     for actions in [2, 3] {
         for method in [Method::Mm, Method::Hype, Method::Filter] {
-            let points = measure(actions, DEPTHS, method, RewardClass::PerStep, 40);
+            let points = measure(actions, DEPTHS, method, RewardClass::PerStep, 100);
             assert!(power(&points).slope < 1.5, "{method:?}: {:?} of {points:?}", power(&points));
-            // MM's own price is now |A| tries for each of H actions at most.
-            let most = |p: &Measured| (actions * p.tree.depth) as f64;
+            // A few tries for each of H actions: all methods are within one factor of another, whatever the depth.
+            let most = |p: &Measured| (2 * actions * p.tree.depth) as f64;
             assert!(points.iter().all(|p| p.episodes <= most(p)), "{method:?}: {points:?}");
         }
     }

@@ -165,6 +165,8 @@ fn estimated_return(demonstrations: &Demonstrations, rows: &Range<usize>) -> f64
 mod tests {
     use super::*;
     use crate::demos::{RecordedStep, Recorder};
+    use crate::envs::{Ending, Purpose, World, WorldConfig};
+    use crate::run::rng::Streams;
     use std::collections::BTreeMap;
 
     /// One episode of pendulum: an angle that turns at `speed` rad/s, seen every `period` seconds.
@@ -209,6 +211,43 @@ mod tests {
     }
 
     #[test]
+    fn every_task_shows_its_own_control_period() {
+        for id in envs::task_ids() {
+            let streams = Streams::new(1);
+            let mut world = World::new(id, WorldConfig::default(), streams, "test").unwrap();
+            let task = world.task().clone();
+            let mut actions = streams.stream("actions");
+            let widths = (world.qpos().len(), world.qvel().len());
+            let mut recorder = Recorder::new(task.observation_width(), task.action_width(), Some(widths));
+            for _ in 0..4 {
+                world.reset().unwrap();
+                let mut ending = Ending::Continues;
+                while ending == Ending::Continues && world.episode_steps() < 200 {
+                    let (qpos, qvel) = (world.qpos().to_vec(), world.qvel().to_vec());
+                    let observation = world.observation().to_vec();
+                    let action: Vec<f32> =
+                        (0..task.action_width()).map(|_| actions.uniform(-1.0, 1.0) as f32).collect();
+                    let step = world.step(&action, Purpose::Policy).unwrap();
+                    ending = step.ending;
+                    recorder.step(&RecordedStep {
+                        observation: &observation,
+                        action_env: world.executed_action_env(),
+                        next_observation: world.observation(),
+                        reward: step.reward,
+                        terminated: ending == Ending::Terminated,
+                        truncated: ending == Ending::Truncated,
+                        state: Some((&qpos, &qvel)),
+                    });
+                }
+                recorder.keep_episode();
+            }
+            let shown = shown_period(&recorder.finish(id, BTreeMap::new()).unwrap()).unwrap();
+            let factor = shown / task.control_period_secs;
+            assert!((0.8..1.25).contains(&factor), "{id}: {shown} instead of {}", task.control_period_secs);
+        }
+    }
+
+    #[test]
     fn actions_beyond_the_bounds_are_counted() {
         let mut demonstrations = turning(200, 1.0, 0.05, -0.5);
         demonstrations.actions_env[7] = 2.03;
@@ -228,9 +267,10 @@ mod tests {
         assert!(check_fit(&turning(200, 1.0, 0.05, -5.0), &task).is_ok());
         assert!(check_fit(&turning(199, 1.0, 0.05, -6.1), &task).is_ok(), "cut before its end");
         assert!(check_fit(&turning(200, 1.0, 0.05, 0.0), &task).is_ok(), "without rewards");
-        let mut random = crate::run::rng::Streams::new(0).stream("test");
-        let thin = turning(200, 1.0, 0.05, -6.0).drop_states(0.5, &mut random).unwrap();
-        assert!(thin.recorded_steps(&thin.episodes[0]) < 200 || check_fit(&thin, &task).is_err());
+        // Dropped steps are no better return: half of -1200 would be a good one.
+        let mut thin = turning(200, 1.0, 0.05, -6.0).drop_states(0.5, &mut Streams::new(0).stream("test")).unwrap();
+        thin.step_numbers.as_mut().unwrap()[99] = 199;
+        refused(&thin, &["only failures", "best with a return of -1200"]);
         let mut fallen = turning(15, 1.0, 0.05, 0.0);
         fallen.terminals[14] = true;
         refused(&fallen, &["only failures", "lasts 20 steps", "longest after 15"]);
