@@ -4,6 +4,8 @@
 //! have nearly the spread of their mean, so a fitted growth rate has a standard error of 0.02 with 100 seeds and of 0.04 with 24
 //! seeds over seven depths.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use hype_tests::tree::{Line, Measured, Method, RewardClass, fit, measure};
 
 const DEPTHS: std::ops::RangeInclusive<usize> = 4..=10;

@@ -72,15 +72,15 @@ fn check_control_period(demonstrations: &Demonstrations, task: &Task, recorded_o
             .found(found)
             .hint("take demonstrations of this task, or resample them to its control period"))
     };
-    let differs = |other: f64| !((other - period).abs() <= 1e-6 * period);
+    let agrees = |other: f64| (other - period).abs() <= 1e-6 * period;
     if let Some(text) = demonstrations.attributes.get("control_period_secs") {
         match text.trim().parse::<f64>() {
-            Ok(told) if !differs(told) => {}
+            Ok(told) if agrees(told) => {}
             Ok(told) => return refuse(format!("{told} s (attribute `control_period_secs`)")),
             Err(_) => return refuse(format!("`{text}` (attribute `control_period_secs`)")),
         }
     }
-    if let Some(other) = recorded_on.filter(|other| differs(other.control_period_secs)) {
+    if let Some(other) = recorded_on.filter(|other| !agrees(other.control_period_secs)) {
         return refuse(format!("{} s, that of {}", other.control_period_secs, other.id));
     }
     match shown_period(demonstrations) {
