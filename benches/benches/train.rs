@@ -4,6 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use trainer::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfig};
+use trainer::learners::block::Block;
 use trainer::learners::sac::Sac;
 use trainer::nn::Cpu;
 use trainer::replay::{ReplayBuffer, Rows, Transition};
@@ -60,12 +61,13 @@ fn sac_step(criterion: &mut Criterion) {
     let streams = Streams::new(0);
     let mut rng = streams.stream("bench");
     let buffer = replay(&mut rng, 100_000);
-    let mut sac = Sac::<Cpu>::new(&config, OBSERVATIONS, ACTIONS, streams, &Default::default());
+    let mut sac = Sac::<Cpu>::new(&config, OBSERVATIONS, ACTIONS, &[streams], &Default::default());
     criterion.bench_function("sac_step/obs17-act6-h256-b256", |bencher| {
         bencher.iter(|| {
             let mut rows = Rows::default();
             buffer.sample_into(config.batch_size, &mut rng, &mut rows);
-            let batch = Reward::<Cpu>::Task.label(rows, &Default::default());
+            let batch = Reward::<Cpu>::Task
+                .label(Block::new(vec![rows], vec![config.batch_size], &Default::default()).batch(0));
             black_box(sac.update(&batch, config.learning_rate, false))
         });
     });
@@ -97,9 +99,9 @@ fn discriminator_step(criterion: &mut Criterion) {
         }
         pairs
     };
-    let (expert, learner) = (pairs(), pairs());
+    let (expert, learner) = (pairs(), [pairs()]);
     let width = OBSERVATIONS + ACTIONS;
-    let mut discriminator = Discriminator::<Cpu>::new(&config, width, streams, &Default::default());
+    let mut discriminator = Discriminator::<Cpu>::new(&config, width, &[streams], &Default::default());
     criterion.bench_function("discriminator_step/obs17-act6-h256-b4096", |bencher| {
         bencher.iter(|| black_box(discriminator.ascend(&expert, &learner, 1_000_000)));
     });

@@ -126,7 +126,7 @@ impl Reference for Trained<'_> {
         }
         let pairs = Tensor::cat(vec![tensor(observations, rows), tensor(&unit, rows)], 2);
         let outputs = mlp::forward(&network.spec, pairs, vector(&network.params));
-        Ok(values(discriminator::cost(outputs, network.clip, network.reduction).neg()))
+        Ok(values(discriminator::cost(outputs, network.spec.members, network.clip, network.reduction).neg()))
     }
 }
 

@@ -163,7 +163,7 @@ fn discriminator_loss_and_gradients() {
         agree(name, values(loss.penalty.inner()), one(&expected["penalty"]));
         agree(name, values(loss.total.clone().inner()), one(&expected["total"]));
         let outputs = mlp::forward(&spec, expert, params.clone().inner());
-        let cost = discriminator::cost(outputs, config.clip, config.reduction);
+        let cost = discriminator::cost(outputs, config.members, config.clip, config.reduction);
         agree(name, values(cost), flat(&expected["cost_expert"]));
         let gradient = params.grad_remove(&mut loss.total.backward()).unwrap();
         agree(name, values(gradient), parameters(&members(&expected["total_gradients"])));

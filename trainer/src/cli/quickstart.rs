@@ -178,18 +178,18 @@ fn measure(task: &Task) -> Result<f64> {
     let overrides = Overrides { seeds: vec![0], env_steps: Some(1_000_000), ..Overrides::default() };
     let mut config = config::resolve("expert", &task.id, &overrides)?;
     config.sac.exploration_steps = 256;
-    let mut trial = Expert::<Cpu>::new(&config, 0, &Default::default())?;
+    let mut trial = Expert::<Cpu>::new(&config, &[0], &Default::default())?;
     for _ in 0..6 {
         trial.advance()?;
     }
-    let (start, before) = (Instant::now(), trial.counts().env_steps());
+    let (start, before) = (Instant::now(), trial.counts(0).env_steps());
     for _ in 0..6 {
         if signals::stop_requested() {
             break;
         }
         trial.advance()?;
     }
-    let steps = trial.counts().env_steps() - before;
+    let steps = trial.counts(0).env_steps() - before;
     // Rollouts for the discriminator and evaluations add about a tenth.
     Ok(1.1 * start.elapsed().as_secs_f64() / steps.max(1) as f64)
 }

@@ -11,7 +11,7 @@ use crate::methods::hype::Hype;
 use crate::nn::{Cpu, Train};
 use crate::observe::{Observer, progress_line};
 use crate::run::directory::{Slot, is_finished, read_provenance};
-use crate::run::driver::{Outcome, run_cohort};
+use crate::run::driver::{Layout, Outcome, run_cohort};
 use crate::run::{Provenance, RunDirectory};
 use crate::{envs, run, to_policy};
 use policy_runtime::Policy;
@@ -100,21 +100,37 @@ fn go(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     run::signals::install()?;
-    let device = Default::default();
+    learn::<Cpu>(config, expert, directory, observer, Layout::SeedPerCore, &Default::default())
+}
+
+/// Runs the configured method on the backend `B`.
+fn learn<B: Train>(
+    config: &RunConfig,
+    expert: Option<Demonstrated>,
+    directory: &RunDirectory,
+    observer: &dyn Observer,
+    layout: Layout,
+    device: &B::Device,
+) -> Result<Outcome> {
     match expert {
-        None => run_cohort(config, directory, observer, |seed| Expert::<Cpu>::new(config, seed, &device)),
-        Some(expert) => {
-            run_cohort(config, directory, observer, |seed| adversarial::<Cpu>(config, expert.clone(), seed, &device))
-        }
+        None => run_cohort(config, directory, observer, layout, |seeds| Expert::<B>::new(config, seeds, device)),
+        Some(expert) => run_cohort(config, directory, observer, layout, |seeds| {
+            adversarial::<B>(config, expert.clone(), seeds, device)
+        }),
     }
 }
 
-fn adversarial<B: Train>(config: &RunConfig, expert: Demonstrated, seed: u64, device: &B::Device) -> Result<Hype<B>> {
+fn adversarial<B: Train>(
+    config: &RunConfig,
+    expert: Demonstrated,
+    seeds: &[u64],
+    device: &B::Device,
+) -> Result<Hype<B>> {
     let reward = config.reward.as_ref().ok_or_else(|| {
         Error::config(format!("the configuration of {} lacks the table `reward`", config.method))
             .hint("start from a preset: hype train METHOD TASK")
     })?;
-    Hype::new(config, reward, expert, seed, device)
+    Hype::new(config, reward, expert, seeds, device)
 }
 
 /// The demonstrations that `config` names, checked against the task; none for forward reinforcement learning.

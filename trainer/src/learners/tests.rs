@@ -50,7 +50,7 @@ fn batch(rng: &mut Stream, reward: impl Fn(f32) -> f32, continues: f32) -> Batch
 }
 
 fn train(config: &SacConfig, steps: usize, reward: impl Fn(f32) -> f32 + Copy, continues: f32) -> Sac<Cpu> {
-    let mut sac = Sac::<Cpu>::new(config, 1, 1, Streams::new(5), &Default::default());
+    let mut sac = Sac::<Cpu>::new(config, 1, 1, &[Streams::new(5)], &Default::default());
     let mut rng = Streams::new(5).stream("test");
     for _ in 0..steps {
         sac.update(&batch(&mut rng, reward, continues), config.learning_rate, false);
@@ -62,7 +62,7 @@ fn train(config: &SacConfig, steps: usize, reward: impl Fn(f32) -> f32 + Copy, c
 fn a_bandit_is_solved_and_its_critic_is_the_reward() {
     let reward = |a: f32| -(a - 0.5).powi(2);
     let sac = train(&config(0.005, 0.9), 1500, reward, 0.0);
-    let action = sac.act(&[0.3], None)[0];
+    let action = sac.policies()[0].act(&[0.3], None)[0];
     assert!((action - 0.5).abs() < 0.06, "acts {action} instead of 0.5");
     for a in [-0.8_f32, -0.2, 0.4, 0.9] {
         let value = values(sac.value(column(vec![0.3]), column(vec![a])))[0];
@@ -73,13 +73,13 @@ fn a_bandit_is_solved_and_its_critic_is_the_reward() {
 #[test]
 fn the_temperature_brings_the_entropy_to_its_target() {
     let config = SacConfig { learn_temperature: true, target_entropy: Some(-0.5), ..config(0.2, 0.9) };
-    let mut sac = Sac::<Cpu>::new(&config, 1, 1, Streams::new(6), &Default::default());
+    let mut sac = Sac::<Cpu>::new(&config, 1, 1, &[Streams::new(6)], &Default::default());
     let mut rng = Streams::new(6).stream("test");
     let mut entropy = 0.0;
     for step in 0..2000 {
         let rows = batch(&mut rng, |a| -(a - 0.5).powi(2), 0.0);
         let metrics = sac.update(&rows, config.learning_rate, step >= 1900);
-        entropy += metrics.map_or(0.0, |m| m.entropy / 100.0);
+        entropy += metrics.map_or(0.0, |m| m[0].entropy / 100.0);
     }
     assert!((entropy + 0.5).abs() < 0.15, "entropy {entropy} instead of -0.5");
 }

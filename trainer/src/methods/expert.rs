@@ -22,10 +22,11 @@ pub struct Expert<B: Train> {
 }
 
 impl<B: Train> Expert<B> {
-    /// A fresh learner of `seed`.
-    pub fn new(config: &RunConfig, seed: u64, device: &B::Device) -> Result<Self> {
+    /// Fresh learners of `seeds`.
+    pub fn new(config: &RunConfig, seeds: &[u64], device: &B::Device) -> Result<Self> {
         let world = WorldConfig { tremble: config.env.tremble, demo_resets: None };
-        let learner = OffPolicy::new(config, world, Streams::new(seed), device)?;
+        let streams: Vec<Streams> = seeds.iter().copied().map(Streams::new).collect();
+        let learner = OffPolicy::new(config, &world, &streams, device)?;
         Ok(Self { config: config.clone(), learner, no_expert: ReplayBuffer::new(0, 0, 0) })
     }
 }
@@ -33,33 +34,41 @@ impl<B: Train> Expert<B> {
 impl<B: Train> Method for Expert<B> {
     type Record = OffPolicyRecord<ReplayBuffer>;
 
-    fn advance(&mut self) -> Result<Report> {
+    fn advance(&mut self) -> Result<Vec<Report>> {
         let mut sac = None;
         for _ in 0..PIECE.div_ceil(self.config.sac.train_every) {
             self.learner.collect()?;
             sac = self.learner.improve(&Reward::Task, &self.no_expert, &[]);
         }
         let progress = self.learner.progress();
-        Ok(Report { env_steps: progress.env_steps, grad_steps: progress.grad_steps, sac, ..Report::default() })
+        let report = |seed| Report {
+            env_steps: progress.env_steps,
+            grad_steps: progress.grad_steps,
+            sac: sac.as_ref().map(|figures| figures[seed]),
+            ..Report::default()
+        };
+        Ok((0..self.learner.seeds()).map(report).collect())
     }
 
-    fn counts(&self) -> StepCounts {
-        self.learner.world().counts()
+    fn counts(&self, seed: usize) -> StepCounts {
+        self.learner.world(seed).counts()
     }
 
-    fn act(&self, observation: &[f32]) -> Vec<f32> {
-        self.learner.sac.act(observation, None)
+    fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
+        let policy = &self.learner.sac.policies()[seed];
+        move |observation| policy.act(observation, None)
     }
 
-    fn networks(&self) -> Networks {
-        Networks { actor: self.learner.sac.actor(), discriminator: None }
+    fn networks(&self) -> Vec<Networks> {
+        let actors = self.learner.sac.actors().into_iter();
+        actors.map(|actor| Networks { actor, discriminator: None }).collect()
     }
 
-    fn record(&self) -> impl Serialize + '_ {
+    fn record(&self) -> Vec<impl Serialize + '_> {
         self.learner.record()
     }
 
-    fn restore(&mut self, record: Self::Record) -> Result<()> {
-        self.learner.restore(record)
+    fn restore(&mut self, records: Vec<Self::Record>) -> Result<()> {
+        self.learner.restore(records)
     }
 }

@@ -28,7 +28,7 @@
 //! schedule over the whole run; random actions once.
 
 use super::demonstrated::Demonstrated;
-use super::off_policy::{OffPolicy, OffPolicyRecord};
+use super::off_policy::{OffPolicy, OffPolicyRecord, same_moment};
 use super::{DiscriminatorNetwork, Method, Networks, Report};
 use crate::config::{RewardConfig, RunConfig};
 use crate::envs::{Ending, Purpose, StepCounts, World, WorldConfig};
@@ -38,89 +38,94 @@ use crate::nn::Train;
 use crate::replay::{ReplayBuffer, hybrid};
 use crate::reward::Reward;
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs};
+use crate::run::parallel;
 use crate::run::rng::Streams;
 use serde::{Deserialize, Serialize};
 
-/// HyPE, and with an empty schedule MM.
+/// HyPE, and with an empty schedule MM, for a stack of seeds in lockstep: parts in a `Vec` are one per seed.
 pub struct Hype<B: Train> {
     config: RunConfig,
     reward: RewardConfig,
-    streams: Streams,
     expert: Demonstrated,
     learner: OffPolicy<B>,
     discriminator: Discriminator<B>,
-    rollouts: Rollouts,
+    rollouts: Vec<Rollouts>,
+    iteration: u64,
 }
 
-/// The outer loop's own state.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// The discriminator's own environment steps.
 struct Rollouts {
-    iteration: u64,
+    streams: Streams,
     counts: StepCounts,
 }
 
-/// Everything of [`Hype`], for a checkpoint.
+/// Everything of one seed's [`Hype`], for a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HypeRecord<R> {
     learner: OffPolicyRecord<R>,
     discriminator: DiscriminatorRecord,
-    rollouts: Rollouts,
+    iteration: u64,
+    rollout_counts: StepCounts,
 }
 
 impl<B: Train> Hype<B> {
-    /// A fresh game of `seed` against the demonstrations.
+    /// Fresh games of `seeds` against the demonstrations.
     pub fn new(
         config: &RunConfig,
         reward: &RewardConfig,
         expert: Demonstrated,
-        seed: u64,
+        seeds: &[u64],
         device: &B::Device,
     ) -> Result<Self> {
-        let streams = Streams::new(seed);
+        let streams: Vec<Streams> = seeds.iter().copied().map(Streams::new).collect();
         let world = WorldConfig { tremble: config.env.tremble, demo_resets: expert.resets(config.reset.probability)? };
         Ok(Self {
-            learner: OffPolicy::new(config, world, streams, device)?,
-            discriminator: Discriminator::new(reward, expert.pairs.width, streams, device),
-            rollouts: Rollouts::default(),
+            learner: OffPolicy::new(config, &world, &streams, device)?,
+            discriminator: Discriminator::new(reward, expert.pairs.width, &streams, device),
+            rollouts: streams.into_iter().map(|streams| Rollouts { streams, counts: StepCounts::default() }).collect(),
+            iteration: 0,
             config: config.clone(),
             reward: reward.clone(),
-            streams,
             expert,
         })
     }
 
     /// One burst of environment steps, and the gradient steps that follow them on hybrid batches.
-    fn improve_policy(&mut self) -> Result<Option<SacMetrics>> {
+    fn improve_policy(&mut self) -> Result<Option<Vec<SacMetrics>>> {
         self.learner.collect()?;
         let reward = Reward::Learned(&self.discriminator);
         Ok(self.learner.improve(&reward, &self.expert.rows, &self.config.hybrid.schedule))
     }
 
     /// Whole episodes of the policy as it stands, in an environment of their own. Noise as in training: the policy samples.
-    fn rollout_current_policy(&mut self) -> Result<Pairs> {
-        let name = format!("env/discriminator/{}", self.rollouts.iteration);
+    fn rollout_current_policy(&mut self) -> Result<Vec<Pairs>> {
+        let name = format!("env/discriminator/{}", self.iteration);
         let world = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
-        let mut world = World::new(&self.config.task, world, self.streams, &name)?;
-        let mut noise = self.streams.stream(&format!("{name}/policy"));
-        let mut pairs = Pairs::new(self.expert.pairs.width);
-        for _ in 0..self.reward.rollout_episodes {
-            world.reset()?;
-            let mut ending = Ending::Continues;
-            while ending == Ending::Continues {
-                let observation = world.observation().to_vec();
-                let action = self.learner.sac.act(&observation, Some(&mut noise));
-                pairs.push(&observation, &action);
-                ending = world.step(&action, Purpose::Discriminator)?.ending;
+        let policies = self.learner.sac.policies();
+        let rollout = |seed: usize, Rollouts { streams, counts }: &mut Rollouts| {
+            let mut world = World::new(&self.config.task, world.clone(), *streams, &name)?;
+            let mut noise = streams.stream(&format!("{name}/policy"));
+            let mut pairs = Pairs::new(self.expert.pairs.width);
+            for _ in 0..self.reward.rollout_episodes {
+                world.reset()?;
+                let mut ending = Ending::Continues;
+                while ending == Ending::Continues {
+                    let observation = world.observation().to_vec();
+                    let action = policies[seed].act(&observation, Some(&mut noise));
+                    pairs.push(&observation, &action);
+                    ending = world.step(&action, Purpose::Discriminator)?.ending;
+                }
             }
-        }
-        self.rollouts.counts += world.counts();
-        Ok(pairs)
+            *counts += world.counts();
+            Ok(pairs)
+        };
+        parallel::each(&mut self.rollouts, rollout).into_iter().collect()
     }
 
     /// The discriminator's turn: expert cost down, learner cost up, gradients held near their target norm.
-    fn ascend_reward(&mut self, learner: &Pairs) -> DiscriminatorMetrics {
-        let metrics = self.discriminator.ascend(&self.expert.pairs, learner, self.rollouts.iteration);
-        self.rollouts.iteration += 1;
+    fn ascend_reward(&mut self, learners: &[Pairs]) -> Vec<DiscriminatorMetrics> {
+        let metrics = self.discriminator.ascend(&self.expert.pairs, learners, self.iteration);
+        self.iteration += 1;
         self.learner.begin_iteration();
         metrics
     }
@@ -133,7 +138,7 @@ impl<B: Train> Hype<B> {
 impl<B: Train> Method for Hype<B> {
     type Record = HypeRecord<ReplayBuffer>;
 
-    fn advance(&mut self) -> Result<Report> {
+    fn advance(&mut self) -> Result<Vec<Report>> {
         let sac = self.improve_policy()?;
         let discriminator = if self.reward_is_due() {
             let pairs = self.rollout_current_policy()?;
@@ -142,44 +147,57 @@ impl<B: Train> Method for Hype<B> {
             None
         };
         let progress = self.learner.progress();
-        Ok(Report {
+        let report = |seed| Report {
             env_steps: progress.env_steps,
             grad_steps: progress.grad_steps,
-            sac,
-            discriminator,
+            sac: sac.as_ref().map(|figures| figures[seed]),
+            discriminator: discriminator.as_ref().map(|figures| figures[seed]),
             expert_ratio: Some(hybrid::expert_ratio(&self.config.hybrid.schedule, progress.grad_steps)),
-        })
+        };
+        Ok((0..self.learner.seeds()).map(report).collect())
     }
 
-    fn counts(&self) -> StepCounts {
-        let mut counts = self.learner.world().counts();
-        counts += self.rollouts.counts;
+    fn counts(&self, seed: usize) -> StepCounts {
+        let mut counts = self.learner.world(seed).counts();
+        counts += self.rollouts[seed].counts;
         counts
     }
 
-    fn act(&self, observation: &[f32]) -> Vec<f32> {
-        self.learner.sac.act(observation, None)
+    fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
+        let policy = &self.learner.sac.policies()[seed];
+        move |observation| policy.act(observation, None)
     }
 
-    fn networks(&self) -> Networks {
-        let (spec, params) = self.discriminator.network();
+    fn networks(&self) -> Vec<Networks> {
         let (clip, reduction) = self.discriminator.reading();
-        let discriminator = Some(DiscriminatorNetwork { spec, params, clip, reduction });
-        Networks { actor: self.learner.sac.actor(), discriminator }
+        let actors = self.learner.sac.actors().into_iter();
+        let networks = actors.zip(self.discriminator.networks()).map(|(actor, (spec, params))| {
+            let discriminator = Some(DiscriminatorNetwork { spec, params, clip, reduction });
+            Networks { actor, discriminator }
+        });
+        networks.collect()
     }
 
-    fn record(&self) -> impl Serialize + '_ {
-        HypeRecord {
-            learner: self.learner.record(),
-            discriminator: self.discriminator.record(),
-            rollouts: self.rollouts.clone(),
+    fn record(&self) -> Vec<impl Serialize + '_> {
+        let parts = self.learner.record().into_iter().zip(self.discriminator.record()).zip(&self.rollouts);
+        let records = parts.map(|((learner, discriminator), rollouts)| HypeRecord {
+            learner,
+            discriminator,
+            iteration: self.iteration,
+            rollout_counts: rollouts.counts,
+        });
+        records.collect()
+    }
+
+    fn restore(&mut self, records: Vec<Self::Record>) -> Result<()> {
+        self.iteration = same_moment(records.iter().map(|record| record.iteration))?;
+        let (mut learners, mut discriminators) = (Vec::new(), Vec::new());
+        for (rollouts, record) in self.rollouts.iter_mut().zip(records) {
+            rollouts.counts = record.rollout_counts;
+            learners.push(record.learner);
+            discriminators.push(record.discriminator);
         }
-    }
-
-    fn restore(&mut self, record: Self::Record) -> Result<()> {
-        self.learner.restore(record.learner)?;
-        self.discriminator.restore(record.discriminator)?;
-        self.rollouts = record.rollouts;
-        Ok(())
+        self.learner.restore(learners)?;
+        self.discriminator.restore(discriminators)
     }
 }

@@ -14,26 +14,30 @@ use crate::reward::discriminator::DiscriminatorMetrics;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A method as the driver sees it: learning in bounded pieces, saved and restored between them.
+/// A method as the driver sees it: a stack of seeds that learn in lockstep, in bounded pieces, saved and restored between
+/// them. Seeds are numbered by their place in the stack, and never influence each other.
 pub trait Method {
-    /// What a checkpoint keeps, read back.
+    /// What one seed's checkpoint keeps, read back.
     type Record: DeserializeOwned;
 
-    /// Learns on: some environment steps and what follows from them.
-    fn advance(&mut self) -> Result<Report>;
-    /// Real environment steps so far, by purpose.
-    fn counts(&self) -> StepCounts;
-    /// The mean action for one raw observation.
-    fn act(&self, observation: &[f32]) -> Vec<f32>;
-    /// The networks, for export and evaluation elsewhere.
-    fn networks(&self) -> Networks;
-    /// Everything that the rest of the run depends on.
-    fn record(&self) -> impl Serialize + '_;
-    /// Takes over what [`Method::record`] gave.
-    fn restore(&mut self, record: Self::Record) -> Result<()>;
+    /// Whether several seeds can be one stack. Where they cannot, the driver makes stacks of one.
+    const STACKS: bool = true;
+
+    /// Learns on: some environment steps, equally many for every seed, and what follows from them. One report per seed.
+    fn advance(&mut self) -> Result<Vec<Report>>;
+    /// Real environment steps of one seed so far, by purpose.
+    fn counts(&self, seed: usize) -> StepCounts;
+    /// One seed's policy as it stands: from a raw observation to the mean action in [-1, 1].
+    fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_;
+    /// Each seed's networks, for export and evaluation elsewhere.
+    fn networks(&self) -> Vec<Networks>;
+    /// Everything that the rest of each seed's run depends on.
+    fn record(&self) -> Vec<impl Serialize + '_>;
+    /// Takes over what [`Method::record`] gave, in the same order of seeds.
+    fn restore(&mut self, records: Vec<Self::Record>) -> Result<()>;
 }
 
-/// What one call of [`Method::advance`] did.
+/// What one call of [`Method::advance`] did for one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Environment steps of learning so far.

@@ -1,113 +1,9 @@
-//! The arithmetic under [`super::flex`]: matrix products by the `gemm` crate, and element-wise loops compiled for the
-//! widest vectors that the processor has. The loops never contract to fused multiply-add, so every width gives the same bits.
+//! Element-wise loops, compiled for the widest vectors that the processor has. They never contract to fused multiply-add,
+//! so that every width gives the same bits.
 #![allow(unsafe_code)]
 
-use super::ops::AdamStep;
-
-/// A row-major matrix in memory, or its transpose.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    transposed: bool,
-}
-
-impl<'a> View<'a> {
-    pub(super) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "a view covers its matrix");
-        Self { data, rows, cols, transposed: false }
-    }
-
-    pub(super) fn transpose(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
-    }
-
-    fn strides(&self) -> (isize, isize) {
-        if self.transposed { (1, self.rows as isize) } else { (self.cols as isize, 1) }
-    }
-}
-
-/// A vector under construction: written through products of [`Output::product`], then taken whole.
-pub(super) struct Output {
-    data: Vec<f32>,
-    len: usize,
-}
-
-impl Output {
-    pub(super) fn new(len: usize) -> Self {
-        Self { data: Vec::with_capacity(len), len }
-    }
-
-    /// Writes `a·b` row-major at `offset` (which may be uninitialised) and returns that part.
-    pub(super) fn product(&mut self, offset: usize, a: View<'_>, b: View<'_>) -> &mut [f32] {
-        let size = a.rows * b.cols;
-        assert!(offset + size <= self.len && a.cols == b.rows, "product fits its output");
-        // SAFETY: the range lies within the capacity and is written by the product before it is read.
-        unsafe {
-            let target = self.data.as_mut_ptr().add(offset);
-            multiply(a, b, target, false);
-            std::slice::from_raw_parts_mut(target, size)
-        }
-    }
-
-    /// A part that was written before.
-    ///
-    /// # Safety
-    /// The range has been covered by [`Output::product`].
-    pub(super) unsafe fn part(&self, offset: usize, len: usize) -> &[f32] {
-        assert!(offset + len <= self.len, "part of the output");
-        // SAFETY: within the capacity, and written by the caller's promise.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr().add(offset), len) }
-    }
-
-    /// The vector. Every element must have been written by [`Output::product`].
-    ///
-    /// # Safety
-    /// The caller has covered `0..len` with products.
-    pub(super) unsafe fn finish(mut self) -> Vec<f32> {
-        // SAFETY: the caller covered the range.
-        unsafe { self.data.set_len(self.len) };
-        self.data
-    }
-}
-
-/// `out = a·b`, or `out += a·b`.
-pub(super) fn product(a: View<'_>, b: View<'_>, out: &mut [f32], accumulate: bool) {
-    assert!(out.len() == a.rows * b.cols && a.cols == b.rows, "product fits its output");
-    // SAFETY: the shapes were checked.
-    unsafe { multiply(a, b, out.as_mut_ptr(), accumulate) };
-}
-
-/// # Safety
-/// `out` has room for `a.rows * b.cols` elements (initialised ones if `accumulate`), and `a.cols == b.rows`.
-unsafe fn multiply(a: View<'_>, b: View<'_>, out: *mut f32, accumulate: bool) {
-    let ((a_rows, a_cols), (b_rows, b_cols)) = (a.strides(), b.strides());
-    // SAFETY: pointers and strides describe matrices that the views cover; `out` by the caller's promise.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.cols,
-            a.cols,
-            out,
-            1,
-            b.cols as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a_cols,
-            a_rows,
-            b.data.as_ptr(),
-            b_cols,
-            b_rows,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
+use super::elementary::{exp, ln, sigmoid, tanh};
+use super::ops::{AdamStep, LOG_STD_BOUNDS, SQUASH_EPSILON};
 
 /// Compiles a loop for AVX-512, AVX2 and the baseline, chosen at run time.
 macro_rules! simd {
@@ -185,34 +81,66 @@ pub(super) struct Moments<'a> {
     pub(super) params: &'a mut [f32],
     pub(super) first: &'a mut [f32],
     pub(super) second: &'a mut [f32],
+    pub(super) target: Option<&'a mut [f32]>,
 }
 
 /// Gradients and moments below this count as zero. Their effect on a parameter is beyond f32 (epsilon is 1e-8), while
 /// what dead units leave behind would decay into denormal numbers, on which some processors are ten times slower.
 const NEGLIGIBLE: f32 = 1e-15;
 
+/// Elements that stay in the first cache from the step to the target's.
+const PIECE: usize = 1024;
+
 #[inline(always)]
 fn flush(value: f32, least: f32) -> f32 {
     if value.abs() < least { 0.0 } else { value }
 }
 
+/// Adam or Optimistic Adam and the target's step, in one pass; see [`AdamStep`].
+pub(super) fn adam(step: &AdamStep, moments: Moments<'_>, gradient: &[f32]) {
+    let Moments { params, first, second, mut target } = moments;
+    let rule = if step.optimistic { optimistic_adam } else { plain_adam };
+    for start in (0..params.len()).step_by(PIECE) {
+        let range = start..params.len().min(start + PIECE);
+        let params = &mut params[range.clone()];
+        rule(step, params, &mut first[range.clone()], &mut second[range.clone()], &gradient[range.clone()]);
+        if let Some(target) = &mut target {
+            polyak(step.polyak_rate as f32, params, &mut target[range]);
+        }
+    }
+}
+
 simd! {
-    /// Adam or Optimistic Adam in one pass; see [`AdamStep`].
-    fn adam(step: &AdamStep, moments: Moments<'_>, gradient: &[f32]) {
+    fn plain_adam(step: &AdamStep, params: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
         let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
         let (c1, c2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
         let (rate, root, epsilon) = (step.rate() as f32, step.root_scale() as f32, step.epsilon as f32);
-        let decay = step.weight_decay as f32;
-        let (extrapolation, rate) = if step.optimistic { (rate, (2.0 * step.rate()) as f32) } else { (0.0, rate) };
-        let Moments { params, first, second } = moments;
-        let len = params.len();
+        let (decay, len) = (step.weight_decay as f32, params.len());
         let (first, second, gradient) = (&mut first[..len], &mut second[..len], &gradient[..len]);
         for i in 0..len {
             let g = flush(gradient[i] + decay * params[i], NEGLIGIBLE);
-            let start = params[i] + extrapolation * (first[i] / (second[i].sqrt() + epsilon));
             let m = b1 * first[i] + c1 * g;
             let v = b2 * second[i] + c2 * (g * g);
-            params[i] = start - rate * (m / (v.sqrt() * root + epsilon));
+            params[i] -= rate * (m / (v.sqrt() * root + epsilon));
+            first[i] = flush(m, NEGLIGIBLE);
+            second[i] = flush(v, NEGLIGIBLE * NEGLIGIBLE);
+        }
+    }
+}
+
+simd! {
+    fn optimistic_adam(step: &AdamStep, params: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
+        let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
+        let (c1, c2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
+        let (rate, epsilon) = (step.rate() as f32, step.epsilon as f32);
+        let (twice, decay, len) = ((2.0 * step.rate()) as f32, step.weight_decay as f32, params.len());
+        let (first, second, gradient) = (&mut first[..len], &mut second[..len], &gradient[..len]);
+        for i in 0..len {
+            let g = flush(gradient[i] + decay * params[i], NEGLIGIBLE);
+            let start = params[i] + rate * (first[i] / (second[i].sqrt() + epsilon));
+            let m = b1 * first[i] + c1 * g;
+            let v = b2 * second[i] + c2 * (g * g);
+            params[i] = start - twice * (m / (v.sqrt() + epsilon));
             first[i] = flush(m, NEGLIGIBLE);
             second[i] = flush(v, NEGLIGIBLE * NEGLIGIBLE);
         }
@@ -225,6 +153,84 @@ simd! {
         let keep = 1.0 - rate;
         for (target, param) in target.iter_mut().zip(params) {
             *target = keep * *target + rate * param;
+        }
+    }
+}
+
+simd! {
+    /// `values *= factors`.
+    fn scale(values: &mut [f32], factors: &[f32]) {
+        for (value, factor) in values.iter_mut().zip(factors) {
+            *value *= factor;
+        }
+    }
+}
+
+simd! {
+    /// `y = tanh(y)`, and the slope there.
+    fn tanh_slopes(values: &mut [f32], slopes: &mut [f32]) {
+        for (value, slope) in values.iter_mut().zip(slopes) {
+            let y = tanh(*value);
+            (*value, *slope) = (y, 1.0 - y * y);
+        }
+    }
+}
+
+simd! {
+    /// `y = y·sigmoid(y)`, and the slope there.
+    fn silu_slopes(values: &mut [f32], slopes: &mut [f32]) {
+        for (value, slope) in values.iter_mut().zip(slopes) {
+            let gate = sigmoid(*value);
+            let y = *value * gate;
+            (*value, *slope) = (y, gate + y * (1.0 - gate));
+        }
+    }
+}
+
+/// A squashed Gaussian, one element per action of each row; see `learners::gaussian`.
+#[derive(Clone, Copy)]
+pub(super) struct Gaussian<'a> {
+    pub(super) mean: &'a [f32],
+    pub(super) log_std: &'a [f32],
+    pub(super) noise: &'a [f32],
+}
+
+simd! {
+    /// Actions, and each one's part of the log-probability.
+    fn squash(gaussian: Gaussian<'_>, action: &mut [f32], terms: &mut [f32]) {
+        let half_log_tau = (0.5 * (2.0 * std::f64::consts::PI).ln()) as f32;
+        let len = action.len();
+        let (mean, log_std, noise) = (&gaussian.mean[..len], &gaussian.log_std[..len], &gaussian.noise[..len]);
+        let terms = &mut terms[..len];
+        for i in 0..len {
+            let log_std = log_std[i].clamp(LOG_STD_BOUNDS.0 as f32, LOG_STD_BOUNDS.1 as f32);
+            let a = tanh(mean[i] + exp(log_std) * noise[i]);
+            action[i] = a;
+            terms[i] = -0.5 * noise[i] * noise[i] - log_std - half_log_tau - ln(1.0 - a * a + SQUASH_EPSILON as f32);
+        }
+    }
+}
+
+/// Gradients of the mean and of the log deviation; they come in holding those of the action and of the log-probability.
+pub(super) struct GaussianGradient<'a> {
+    pub(super) mean: &'a mut [f32],
+    pub(super) log_std: &'a mut [f32],
+}
+
+simd! {
+    /// The backward pass of [`squash`].
+    fn squash_gradient(gaussian: Gaussian<'_>, gradient: GaussianGradient<'_>) {
+        let len = gradient.mean.len();
+        let (mean, log_std, noise) = (&gaussian.mean[..len], &gaussian.log_std[..len], &gaussian.noise[..len]);
+        let (by_action, by_log_prob) = (gradient.mean, &mut gradient.log_std[..len]);
+        for i in 0..len {
+            let bounded = log_std[i].clamp(LOG_STD_BOUNDS.0 as f32, LOG_STD_BOUNDS.1 as f32);
+            let spread = exp(bounded) * noise[i];
+            let a = tanh(mean[i] + spread);
+            let slope = 1.0 - a * a;
+            let by_u = slope * (by_action[i] + by_log_prob[i] * 2.0 * a / (slope + SQUASH_EPSILON as f32));
+            by_action[i] = by_u;
+            by_log_prob[i] = if bounded == log_std[i] { by_u * spread - by_log_prob[i] } else { 0.0 };
         }
     }
 }

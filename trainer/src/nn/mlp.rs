@@ -3,8 +3,22 @@
 use super::ops::MlpBackend;
 use burn::tensor::{Tensor, TensorPrimitive};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
-/// Sizes of a perceptron with ReLU between its layers and a linear output.
+/// What stands between the layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    #[default]
+    Relu,
+    /// `tanh x`.
+    Tanh,
+    /// `x / (1 + e^-x)`.
+    Silu,
+}
+
+/// Sizes of a perceptron with an activation between its layers and a linear output.
 ///
 /// Parameters lie layer by layer, `W0[members, in, out] b0[members, out] W1 …`, row-major.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +27,8 @@ pub struct MlpSpec {
     pub members: usize,
     /// Inputs, hidden widths, outputs.
     pub widths: Vec<usize>,
+    /// Between the layers.
+    pub activation: Activation,
 }
 
 /// Where one layer lies in the flat parameter vector.
@@ -28,11 +44,29 @@ pub struct Layer {
     pub bias: usize,
 }
 
+impl Layer {
+    /// Where one member's weights lie.
+    pub fn weight_of(&self, member: usize) -> Range<usize> {
+        let size = self.inputs * self.outputs;
+        self.weight + member * size..self.weight + (member + 1) * size
+    }
+
+    /// Where one member's bias lies.
+    pub fn bias_of(&self, member: usize) -> Range<usize> {
+        self.bias + member * self.outputs..self.bias + (member + 1) * self.outputs
+    }
+}
+
 impl MlpSpec {
-    /// A perceptron of `members` copies with `inputs`, `hidden` and `outputs` widths.
+    /// A ReLU perceptron of `members` copies with `inputs`, `hidden` and `outputs` widths.
     pub fn new(members: usize, inputs: usize, hidden: &[usize], outputs: usize) -> Self {
         let widths = [inputs].iter().chain(hidden).chain(&[outputs]).copied().collect();
-        Self { members, widths }
+        Self { members, widths, activation: Activation::Relu }
+    }
+
+    /// The same sizes with another activation.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
     }
 
     /// Width of an input row.
@@ -65,6 +99,19 @@ impl MlpSpec {
         self.layers().last().map_or(0, |layer| layer.bias + self.members * layer.outputs)
     }
 
+    /// The same network for each of `seeds` stacked seeds; a seed's members stay side by side.
+    pub fn stacked(&self, seeds: usize) -> Self {
+        Self { members: self.members * seeds, widths: self.widths.clone(), activation: self.activation }
+    }
+
+    /// Lengths of the pieces of the parameter vector that have a leading member axis: `W0, b0, W1, …`.
+    pub fn pieces(&self) -> Vec<usize> {
+        self.layers()
+            .flat_map(|layer| [layer.inputs * layer.outputs, layer.outputs])
+            .map(|size| self.members * size)
+            .collect()
+    }
+
     /// Whether there is nothing to learn.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -74,20 +121,22 @@ impl MlpSpec {
 /// Applies the perceptron.
 ///
 /// # Shapes
-/// - `x`: `[members | 1, batch, inputs]`
+/// - `x`: `[members / k, batch, inputs]`: k members in a row share an input
 /// - `params`: `[spec.len()]`
 /// - output: `[members, batch, outputs]`
 pub fn forward<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B, 1>) -> Tensor<B, 3> {
-    let (y, _) = B::mlp_forward(spec, primitive(x), primitive(params));
-    tensor(y)
+    tensor(B::mlp(spec, primitive(x), primitive(params)))
 }
 
 /// Gradient of the scalar output with respect to the input row, differentiable in the parameters (first order).
 ///
 /// # Shapes
-/// - `x`: `[members | 1, batch, inputs]`, constant
+/// - `x`: `[members / k, batch, inputs]`, constant
 /// - output: `[members, batch, inputs]`
+///
+/// ReLU networks only: their activations' second derivative is zero almost everywhere.
 pub fn input_gradient<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>, params: Tensor<B, 1>) -> Tensor<B, 3> {
+    assert_eq!(spec.activation, Activation::Relu, "input gradients are written out for ReLU");
     let (g, _, _) = B::input_gradient(spec, primitive(x), primitive(params));
     tensor(g)
 }

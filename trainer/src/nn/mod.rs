@@ -1,17 +1,23 @@
 //! Networks: multi-layer perceptrons whose parameters are one flat vector, and the operations on them.
 //!
 //! Every network carries a leading `members` axis (twin critics, ensembles, stacked seeds): inputs are
-//! `[members | 1, batch, inputs]`, outputs `[members, batch, outputs]`. The whole perceptron is one operation with its own
+//! `[members / k, batch, inputs]`, each shared by k members in a row, outputs `[members, batch, outputs]`. The whole perceptron is one operation with its own
 //! backward pass ([`ops::MlpBackend`]); its default body is ordinary Burn tensor code ([`reference`]), which serves
 //! CUDA and is the oracle of the fused CPU kernels ([`flex`]).
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod elementary;
 pub mod flex;
 pub mod init;
 mod kernels;
+mod memory;
 pub mod mlp;
 pub mod ops;
 pub mod optimizer;
+mod product;
 pub mod reference;
+pub mod stack;
 #[cfg(test)]
 mod tests;
 

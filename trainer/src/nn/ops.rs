@@ -3,7 +3,7 @@
 //! The default bodies are ordinary Burn tensor code, so a backend without kernels of its own (CUDA) implements the trait
 //! with an empty body. [`Autodiff`] gets one implementation that records each operation with its explicit backward pass.
 
-use super::mlp::MlpSpec;
+use super::mlp::{MlpSpec, primitive, tensor};
 use super::reference;
 use burn::backend::autodiff::{
     Autodiff,
@@ -11,7 +11,14 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+
+/// Keeps the logarithm of `1 - tanh²` finite (Stable-Baselines3 0.8.0, `SquashedDiagGaussianDistribution`).
+pub const SQUASH_EPSILON: f64 = 1e-6;
+
+/// Bounds of the log standard deviation (Stable-Baselines3 0.8.0, `LOG_STD_MIN` and `LOG_STD_MAX`).
+pub const LOG_STD_BOUNDS: (f64, f64) = (-20.0, 2.0);
 
 /// A float tensor as the backend holds it.
 pub type Float<B> = burn::tensor::ops::FloatTensor<B>;
@@ -64,9 +71,19 @@ pub struct AdamResult<B: Backend> {
     pub target: Option<Float<B>>,
 }
 
-/// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the activations after each ReLU.
+/// Perceptron operations. Shapes as in [`super::mlp`]; `hidden` are the values after each activation, followed, where that is
+/// not ReLU, by the slopes of each activation.
 pub trait MlpBackend: Backend {
-    /// Output, and the hidden activations that the backward pass needs.
+    /// Gradient steps whose rows and noise are sent to the device together, at most: a device with a memory of its own is
+    /// not waited for within such a block.
+    const STEPS_PER_TRANSFER: usize = 64;
+
+    /// Output.
+    fn mlp(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> Float<Self> {
+        Self::mlp_forward(spec, x, params).0
+    }
+
+    /// Output, and what the backward pass needs.
     fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
         reference::forward::<Self>(spec, x, params)
     }
@@ -104,6 +121,17 @@ pub trait MlpBackend: Backend {
         reference::input_gradient_backward::<Self>(spec, params, hidden, signals, gg)
     }
 
+    /// Squashed Gaussian: `[.., batch, actions + 1]`, the actions `tanh(mean + std·noise)` and their log-probability.
+    /// Rows of `head`: means, then log standard deviations.
+    fn squash(head: Float<Self>, noise: Float<Self>) -> Float<Self> {
+        reference::squash::<Self>(head, noise)
+    }
+
+    /// Gradient of the head from `g`, the gradient of [`MlpBackend::squash`]'s result.
+    fn squash_backward(head: Float<Self>, noise: Float<Self>, g: Float<Self>) -> Float<Self> {
+        reference::squash_backward::<Self>(head, noise, g)
+    }
+
     /// Adam or Optimistic Adam, in place where the storage is not shared.
     fn adam(
         step: &AdamStep,
@@ -115,6 +143,11 @@ pub trait MlpBackend: Backend {
     ) -> AdamResult<Self> {
         reference::adam::<Self>(step, params, gradient, first, second, target)
     }
+}
+
+/// [`MlpBackend::squash`] on tensors; shapes as there.
+pub fn squash<B: MlpBackend>(head: Tensor<B, 3>, noise: Tensor<B, 3>) -> Tensor<B, 3> {
+    tensor(B::squash(primitive(head), primitive(noise)))
 }
 
 /// Which gradients a backward pass must produce.
@@ -130,6 +163,32 @@ pub struct Need {
 impl MlpBackend for burn::backend::Cuda {}
 
 impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
+    const STEPS_PER_TRANSFER: usize = B::STEPS_PER_TRANSFER;
+
+    fn squash(head: Float<Self>, noise: Float<Self>) -> Float<Self> {
+        #[derive(Debug)]
+        struct Squash;
+
+        impl<B: MlpBackend> Backward<B, 1> for Squash {
+            type State = (Float<B>, Float<B>);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let g = grads.consume::<B>(&ops.node);
+                let (head, noise) = ops.state;
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, B::squash_backward(head, noise, g));
+                }
+            }
+        }
+
+        let node = head.node.clone();
+        let y = B::squash(head.primitive.clone(), noise.primitive.clone());
+        match Squash.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((head.primitive, noise.primitive), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
     fn mlp_forward(spec: &MlpSpec, x: Float<Self>, params: Float<Self>) -> (Float<Self>, Vec<Float<Self>>) {
         #[derive(Debug)]
         struct Mlp;

@@ -3,12 +3,15 @@
 use super::init::{Init, parameters};
 use super::mlp::{self, MlpSpec, primitive, tensor};
 use super::ops::{AdamStep, MlpBackend};
+use super::stack::{stack, unstack};
 use super::{Inner, Train};
 use crate::config::Optimizer;
 use crate::error::{Error, Result};
 use crate::run::rng::Stream;
+use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 
 /// Constants of an optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -26,10 +29,13 @@ impl OptimizerConfig {
     }
 }
 
-/// A parameter vector with its moments, and with the target that follows it where there is one.
+/// The parameter vector of stacked seeds with its moments, and with the target that follows it where there is one. An
+/// optimiser step is element by element, so that seeds side by side do not notice each other.
 #[derive(Debug)]
 pub struct Parameters<B: MlpBackend> {
     config: OptimizerConfig,
+    seeds: usize,
+    pieces: Vec<usize>,
     time: u32,
     params: Slot<B>,
     first: Slot<B>,
@@ -65,7 +71,7 @@ pub fn values<B: MlpBackend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().to_vec().unwrap_or_else(|_| unreachable!("learners compute in f32"))
 }
 
-/// Everything of [`Parameters`], for a checkpoint.
+/// Everything of one seed's [`Parameters`], for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParametersRecord {
     config: OptimizerConfig,
@@ -77,11 +83,27 @@ pub struct ParametersRecord {
 }
 
 impl<B: MlpBackend> Parameters<B> {
-    /// Starts from `params`; with `target`, a copy follows them.
+    /// Starts a single seed from `params`; with `target`, a copy follows them.
     pub fn new(params: Vec<f32>, target: bool, config: OptimizerConfig, device: &B::Device) -> Self {
+        let pieces = vec![params.len()];
+        Self::stacked(vec![params], pieces, target, config, device)
+    }
+
+    /// Starts each seed from its vector in `seeds`, which consist of `pieces` ([`stack`]).
+    pub fn stacked(
+        seeds: Vec<Vec<f32>>,
+        pieces: Vec<usize>,
+        target: bool,
+        config: OptimizerConfig,
+        device: &B::Device,
+    ) -> Self {
+        let count = seeds.len();
+        let params = stack(seeds, &pieces);
         let zeros = vec![0.0; params.len()];
         Self {
             config,
+            seeds: count,
+            pieces,
             time: 0,
             first: Slot::new(zeros.clone(), device),
             second: Slot::new(zeros, device),
@@ -138,63 +160,113 @@ impl<B: MlpBackend> Parameters<B> {
         self.second = Slot(Some(self.second.take().zeros_like()));
     }
 
-    /// Everything, for a checkpoint.
-    pub fn record(&self) -> ParametersRecord {
-        ParametersRecord {
-            config: self.config,
-            time: self.time,
-            params: self.params.values(),
-            first: self.first.values(),
-            second: self.second.values(),
-            target: self.target.as_ref().map(Slot::values),
-        }
+    /// The current vector of each seed, on the host.
+    pub fn by_seed(&self) -> Vec<Vec<f32>> {
+        self.apart(&self.params)
     }
 
-    /// Takes over a checkpoint's content; its sizes must fit.
-    pub fn restore(&mut self, record: ParametersRecord, device: &B::Device) -> Result<()> {
-        let len = self.params.get().dims()[0];
-        let lengths = [&record.params, &record.first, &record.second].map(Vec::len);
-        if lengths.iter().chain(record.target.as_ref().map(Vec::len).iter()).any(|l| *l != len) {
+    fn apart(&self, slot: &Slot<B>) -> Vec<Vec<f32>> {
+        unstack(slot.values(), &self.pieces, self.seeds)
+    }
+
+    /// Everything, seed by seed, for checkpoints.
+    pub fn record(&self) -> Vec<ParametersRecord> {
+        let (first, second) = (self.apart(&self.first), self.apart(&self.second));
+        let targets = match &self.target {
+            Some(target) => self.apart(target).into_iter().map(Some).collect(),
+            None => vec![None; self.seeds],
+        };
+        let moments = first.into_iter().zip(second).zip(targets);
+        let record = |(params, ((first, second), target))| ParametersRecord {
+            config: self.config,
+            time: self.time,
+            params,
+            first,
+            second,
+            target,
+        };
+        self.by_seed().into_iter().zip(moments).map(record).collect()
+    }
+
+    /// Takes over the content of the seeds' checkpoints; sizes must fit, and all must be of the same step.
+    pub fn restore(&mut self, records: Vec<ParametersRecord>, device: &B::Device) -> Result<()> {
+        let len: usize = self.pieces.iter().sum();
+        let lengths = |record: &ParametersRecord| {
+            let target = record.target.as_ref().map_or(len, Vec::len);
+            [record.params.len(), record.first.len(), record.second.len(), target]
+        };
+        let times: Vec<u32> = records.iter().map(|record| record.time).collect();
+        if let Some(found) = records.iter().map(lengths).find(|lengths| *lengths != [len; 4]) {
             return Err(Error::data("network parameters in the checkpoint")
                 .expected(format!("{len} numbers"))
-                .found(format!("{lengths:?}"))
+                .found(format!("{found:?}"))
                 .hint("resume with the configuration that the run was started with"));
         }
-        self.config = record.config;
-        self.time = record.time;
-        self.params = Slot::new(record.params, device);
-        self.first = Slot::new(record.first, device);
-        self.second = Slot::new(record.second, device);
-        self.target = record.target.map(|target| Slot::new(target, device));
+        if times.len() != self.seeds || times.iter().any(|time| *time != times[0]) {
+            return Err(Error::data("the checkpoints of stacked seeds are not of the same moment")
+                .expected(format!("{} equal counts of gradient steps", self.seeds))
+                .found(format!("{times:?}"))
+                .hint("restore checkpoints that were written together, or resume with --device cpu"));
+        }
+        let targets: Option<Vec<_>> = records.iter().map(|record| record.target.clone()).collect();
+        let slot = |parts: Vec<Vec<f32>>| Slot::new(stack(parts, &self.pieces), device);
+        self.target = targets.map(slot);
+        self.params = slot(records.iter().map(|record| record.params.clone()).collect());
+        self.first = slot(records.iter().map(|record| record.first.clone()).collect());
+        self.second = slot(records.iter().map(|record| record.second.clone()).collect());
+        if let Some(record) = records.first() {
+            self.config = record.config;
+            self.time = record.time;
+        }
         Ok(())
     }
 }
 
-/// A perceptron with its optimiser.
+/// The perceptrons of stacked seeds with their optimiser.
 #[derive(Debug)]
 pub struct Network<B: Train> {
+    seed_spec: MlpSpec,
     spec: MlpSpec,
     /// Parameters, moments and target.
     pub parameters: Parameters<Inner<B>>,
 }
 
 impl<B: Train> Network<B> {
-    /// A fresh network.
+    /// A fresh network of sizes `spec` for each seed, initialised from that seed's stream in `rngs`.
     pub fn new(
         spec: MlpSpec,
         init: Init,
         target: bool,
         config: OptimizerConfig,
-        rng: &mut Stream,
+        rngs: &mut [Stream],
         device: &B::Device,
     ) -> Self {
-        let parameters = Parameters::new(parameters(&spec, init, rng), target, config, device);
-        Self { spec, parameters }
+        let seeds = rngs.iter_mut().map(|rng| parameters(&spec, init, rng)).collect();
+        let parameters = Parameters::stacked(seeds, spec.pieces(), target, config, device);
+        Self { spec: spec.stacked(rngs.len()), seed_spec: spec, parameters }
     }
 
-    /// Its sizes.
+    /// Sizes of all seeds' networks together: `members` counts them all.
     pub fn spec(&self) -> &MlpSpec {
         &self.spec
+    }
+
+    /// Sizes of one seed's network.
+    pub fn seed_spec(&self) -> &MlpSpec {
+        &self.seed_spec
+    }
+
+    /// Each seed's parameters where the host can compute with them; not copied where they are there already.
+    pub fn on_host(&self) -> Vec<Tensor<Flex, 1>> {
+        let params = self.parameters.get();
+        if let (1, Some(host)) = (self.parameters.seeds, (&params as &dyn Any).downcast_ref::<Tensor<Flex, 1>>()) {
+            return vec![host.clone()];
+        }
+        let put = |values: Vec<f32>| {
+            let len = values.len();
+            Tensor::from_data(TensorData::new(values, [len]), &Default::default())
+        };
+        self.parameters.by_seed().into_iter().map(put).collect()
     }
 
     /// Output without gradients. Shapes as in [`mlp::forward`].
@@ -217,9 +289,10 @@ impl<B: Train> Network<B> {
         Tensor::from_inner(self.parameters.get()).require_grad()
     }
 
-    /// One optimiser step down the gradient of `loss` with respect to `variable`.
-    pub fn descend(&mut self, loss: Tensor<B, 1>, variable: Tensor<B, 1>, learning_rate: f64, polyak_rate: f64) {
-        let mut gradients = loss.backward();
+    /// One optimiser step down the gradient with respect to `variable` of the sum of `losses`, one per seed: since no seed's
+    /// loss depends on another's parameters, each follows its own.
+    pub fn descend(&mut self, losses: Tensor<B, 1>, variable: Tensor<B, 1>, learning_rate: f64, polyak_rate: f64) {
+        let mut gradients = losses.backward();
         let gradient = variable.grad_remove(&mut gradients);
         drop((variable, gradients));
         if let Some(gradient) = gradient {

@@ -1,8 +1,8 @@
 //! The perceptron operations in ordinary Burn tensor code: the CUDA bodies, and the oracle of the CPU kernels.
 
-use super::mlp::{Layer, MlpSpec, primitive, tensor};
-use super::ops::{AdamResult, AdamStep, Float, MlpBackend, Need};
-use burn::tensor::Tensor;
+use super::mlp::{Activation, Layer, MlpSpec, primitive, tensor};
+use super::ops::{AdamResult, AdamStep, Float, LOG_STD_BOUNDS, MlpBackend, Need, SQUASH_EPSILON};
+use burn::tensor::{Tensor, activation};
 
 fn weight<B: MlpBackend>(spec: &MlpSpec, layer: Layer, params: &Tensor<B, 1>) -> Tensor<B, 3> {
     let size = spec.members * layer.inputs * layer.outputs;
@@ -18,22 +18,47 @@ fn mask<B: MlpBackend>(hidden: Tensor<B, 3>) -> Tensor<B, 3> {
     hidden.greater_elem(0.0).float()
 }
 
-/// The perceptron as plain differentiable tensor code: output and activations after each ReLU.
+/// One input per member from `[members / k, batch, inputs]`, each shared by k members in a row.
+fn spread<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [groups, batch, inputs] = x.dims();
+    match groups {
+        1 => x.expand([spec.members, batch, inputs]),
+        _ if groups == spec.members => x,
+        _ => {
+            let shared = spec.members / groups;
+            let x = x.reshape([groups, 1, batch, inputs]).expand([groups, shared, batch, inputs]);
+            x.reshape([spec.members, batch, inputs])
+        }
+    }
+}
+
+/// The perceptron as plain differentiable tensor code: output and what [`MlpBackend::mlp_forward`] calls `hidden`.
 pub fn perceptron<B: MlpBackend>(
     spec: &MlpSpec,
     x: Tensor<B, 3>,
     params: &Tensor<B, 1>,
 ) -> (Tensor<B, 3>, Vec<Tensor<B, 3>>) {
-    let batch = x.dims()[1];
-    let mut y = x.expand([spec.members, batch, spec.inputs()]);
-    let mut hidden = Vec::with_capacity(spec.depth());
+    let mut y = spread(spec, x);
+    let (mut hidden, mut slopes) = (Vec::with_capacity(spec.depth()), Vec::new());
     for (index, layer) in spec.layers().enumerate() {
         y = y.matmul(weight(spec, layer, params)) + bias(spec, layer, params);
         if index + 1 < spec.depth() {
-            y = burn::tensor::activation::relu(y);
+            match spec.activation {
+                Activation::Relu => y = activation::relu(y),
+                Activation::Tanh => {
+                    y = y.tanh();
+                    slopes.push((y.clone() * y.clone()).neg().add_scalar(1.0));
+                }
+                Activation::Silu => {
+                    let gate = activation::sigmoid(y.clone());
+                    y = y * gate.clone();
+                    slopes.push(gate.clone() + y.clone() * gate.neg().add_scalar(1.0));
+                }
+            }
             hidden.push(y.clone());
         }
     }
+    hidden.append(&mut slopes);
     (y, hidden)
 }
 
@@ -53,8 +78,8 @@ pub fn backward<B: MlpBackend>(
     need: Need,
 ) -> (Option<Float<B>>, Option<Float<B>>) {
     let (x, params): (Tensor<B, 3>, Tensor<B, 1>) = (tensor(x), tensor(params));
-    let [shared, batch, _] = x.dims();
-    let mut activations = vec![x.expand([spec.members, batch, spec.inputs()])];
+    let [groups, batch, inputs] = x.dims();
+    let mut activations = vec![spread(spec, x)];
     activations.extend(hidden.into_iter().map(tensor::<B, 3>));
     let mut g: Tensor<B, 3> = tensor(gy);
     let mut pieces = Vec::with_capacity(2 * spec.depth());
@@ -69,11 +94,23 @@ pub fn backward<B: MlpBackend>(
             g = g.matmul(weight(spec, layer, &params).swap_dims(1, 2));
         }
         if index > 0 {
-            g = g * mask(input);
+            g = g * match activations.get(spec.depth() - 1 + index) {
+                Some(slope) => slope.clone(),
+                None => mask(input),
+            };
         }
     }
     pieces.reverse();
-    let gx = need.input.then(|| primitive(if shared == 1 && spec.members > 1 { g.sum_dim(0) } else { g }));
+    let gx = need.input.then(|| {
+        primitive(match groups {
+            _ if groups == spec.members => g,
+            1 => g.sum_dim(0),
+            _ => {
+                let shared = spec.members / groups;
+                g.reshape([groups, shared, batch * inputs]).sum_dim(1).reshape([groups, batch, inputs])
+            }
+        })
+    });
     (gx, need.params.then(|| primitive(Tensor::cat(pieces, 0))))
 }
 
@@ -132,6 +169,40 @@ pub fn input_gradient_backward<B: MlpBackend>(
         }
     }
     primitive(Tensor::cat(pieces, 0))
+}
+
+/// The squashed Gaussian as plain differentiable tensor code: action and log-probability of `[.., batch, _]` rows.
+pub fn squashed_gaussian<B: MlpBackend>(head: Tensor<B, 3>, noise: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let actions = noise.dims()[2];
+    let mean = head.clone().narrow(2, 0, actions);
+    let log_std = head.narrow(2, actions, actions).clamp(LOG_STD_BOUNDS.0, LOG_STD_BOUNDS.1);
+    let action = (mean + log_std.clone().exp() * noise.clone()).tanh();
+    let half_log_tau = 0.5 * (2.0 * std::f64::consts::PI).ln();
+    let gaussian = noise.clone() * noise * -0.5 - log_std - half_log_tau;
+    let squash = (action.clone() * action.clone()).neg().add_scalar(1.0 + SQUASH_EPSILON).log();
+    (action, (gaussian - squash).sum_dim(2))
+}
+
+/// See [`MlpBackend::squash`].
+pub fn squash<B: MlpBackend>(head: Float<B>, noise: Float<B>) -> Float<B> {
+    let (action, log_prob) = squashed_gaussian::<B>(tensor(head), tensor(noise));
+    primitive(Tensor::cat(vec![action, log_prob], 2))
+}
+
+/// See [`MlpBackend::squash_backward`].
+pub fn squash_backward<B: MlpBackend>(head: Float<B>, noise: Float<B>, g: Float<B>) -> Float<B> {
+    let (head, noise, g): (Tensor<B, 3>, Tensor<B, 3>, Tensor<B, 3>) = (tensor(head), tensor(noise), tensor(g));
+    let actions = noise.dims()[2];
+    let (by_action, by_log_prob) = (g.clone().narrow(2, 0, actions), g.narrow(2, actions, 1));
+    let log_std = head.clone().narrow(2, actions, actions);
+    let bounded = log_std.clone().clamp(LOG_STD_BOUNDS.0, LOG_STD_BOUNDS.1);
+    let spread = bounded.clone().exp() * noise;
+    let action = (head.narrow(2, 0, actions) + spread.clone()).tanh();
+    let slope = (action.clone() * action.clone()).neg().add_scalar(1.0);
+    let squash = action * 2.0 / slope.clone().add_scalar(SQUASH_EPSILON);
+    let by_mean = slope * (by_action + by_log_prob.clone() * squash);
+    let by_log_std = (by_mean.clone() * spread - by_log_prob) * bounded.equal(log_std).float();
+    primitive(Tensor::cat(vec![by_mean, by_log_std], 2))
 }
 
 /// See [`MlpBackend::adam`].

@@ -1,21 +1,23 @@
 //! The fused operations against plain Burn autodiff, closed forms and recorded traces.
 
 use super::init::{Init, parameters};
-use super::mlp::{self, MlpSpec};
+use super::mlp::{self, Activation, MlpSpec};
 use super::ops::{AdamStep, MlpBackend, Need};
 use super::optimizer::{OptimizerConfig, Parameters, values};
-use super::{Cpu, reference};
+use super::{Cpu, ops, reference};
 use crate::config::Optimizer;
 use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 
-const SPECS: [(usize, usize, [usize; 2], usize, usize, bool); 5] = [
-    (1, 5, [16, 16], 1, 9, true),
-    (2, 7, [32, 24], 1, 300, true),
-    (7, 6, [8, 12], 4, 33, false),
-    (1, 3, [64, 64], 6, 513, true),
-    (3, 4, [5, 9], 1, 1, true),
+/// Members, inputs, hidden widths, outputs, batch, and how many inputs the members share.
+const SPECS: [(usize, usize, [usize; 2], usize, usize, usize); 6] = [
+    (1, 5, [16, 16], 1, 9, 1),
+    (2, 7, [32, 24], 1, 300, 1),
+    (7, 6, [8, 12], 4, 33, 7),
+    (1, 3, [64, 64], 6, 513, 1),
+    (3, 4, [5, 9], 1, 1, 1),
+    (6, 5, [12, 10], 1, 260, 3),
 ];
 
 fn random<const D: usize>(shape: [usize; D], rng: &mut Stream) -> Tensor<Flex, D> {
@@ -33,10 +35,13 @@ fn close(name: &str, a: Vec<f32>, b: Vec<f32>, tolerance: f32) {
 
 #[test]
 fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
-    for (members, inputs, hidden, outputs, batch, shared) in SPECS {
+    let cases = SPECS
+        .iter()
+        .flat_map(|spec| [Activation::Relu, Activation::Tanh, Activation::Silu].map(|activation| (*spec, activation)));
+    for ((members, inputs, hidden, outputs, batch, groups), activation) in cases {
         let mut rng = Streams::new(7).stream("test");
-        let spec = MlpSpec::new(members, inputs, &hidden, outputs);
-        let x = random([if shared { 1 } else { members }, batch, inputs], &mut rng);
+        let spec = MlpSpec::new(members, inputs, &hidden, outputs).with_activation(activation);
+        let x = random([groups, batch, inputs], &mut rng);
         let w = random([members, batch, outputs], &mut rng);
         let p = parameters(&spec, Init::Uniform, &mut rng);
         let p = Tensor::<Flex, 1>::from_data(TensorData::new(p, [spec.len()]), &Default::default());
@@ -52,6 +57,8 @@ fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
             (values(y.inner()), values(x.grad_remove(&mut grads).unwrap()), values(p.grad_remove(&mut grads).unwrap()))
         };
         let (fused, plain) = (run(true), run(false));
+        let inferred = mlp::forward(&spec, x.clone(), p.clone());
+        close("output without gradients", values(inferred), fused.0.clone(), 1e-6);
         close("output", fused.0, plain.0, 1e-5);
         close("input gradient", fused.1, plain.1, 1e-5);
         close("parameter gradient", fused.2, plain.2, 1e-5);
@@ -60,10 +67,10 @@ fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
 
 #[test]
 fn the_tensor_bodies_agree_with_the_kernels() {
-    for (members, inputs, hidden, outputs, batch, shared) in SPECS {
+    for (members, inputs, hidden, outputs, batch, groups) in SPECS {
         let mut rng = Streams::new(8).stream("test");
         let spec = MlpSpec::new(members, inputs, &hidden, outputs);
-        let x = mlp::primitive(random([if shared { 1 } else { members }, batch, inputs], &mut rng));
+        let x = mlp::primitive(random([groups, batch, inputs], &mut rng));
         let gy = mlp::primitive(random([members, batch, outputs], &mut rng));
         let p = parameters(&spec, Init::Uniform, &mut rng);
         let p = mlp::primitive(Tensor::<Flex, 1>::from_data(TensorData::new(p, [spec.len()]), &Default::default()));
@@ -151,4 +158,37 @@ fn the_fused_optimiser_agrees_with_its_tensor_body() {
             close(name, values(a), values(b), 1e-6);
         }
     }
+}
+
+#[test]
+fn the_fused_squashed_gaussian_has_the_gradients_of_plain_autodiff() {
+    let mut rng = Streams::new(9).stream("test");
+    let (rows, actions) = (37, 6);
+    let head = random::<3>([2, rows, 2 * actions], &mut rng) * 0.4;
+    let noise = random([2, rows, actions], &mut rng);
+    let weights = random([2, rows, actions + 1], &mut rng);
+    let run = |how: usize| {
+        let head = Tensor::<Cpu, 3>::from_inner(head.clone()).require_grad();
+        let noise = Tensor::<Cpu, 3>::from_inner(noise.clone());
+        let drawn = match how {
+            0 => ops::squash(head.clone(), noise),
+            _ => {
+                let (action, log_prob) = reference::squashed_gaussian(head.clone(), noise);
+                Tensor::cat(vec![action, log_prob], 2)
+            }
+        };
+        let mut grads = (drawn.clone() * Tensor::from_inner(weights.clone())).sum().backward();
+        (values(drawn.inner()), values(head.grad_remove(&mut grads).unwrap()))
+    };
+    let (fused, plain) = (run(0), run(1));
+    close("actions and log-probabilities", fused.0, plain.0, 1e-5);
+    // `1 - tanh²` loses digits where tanh nears one, differently in the two.
+    close("head gradient", fused.1.clone(), plain.1, 1e-4);
+    let tensor_code = reference::squash_backward::<Flex>(
+        head.into_primitive().tensor(),
+        noise.into_primitive().tensor(),
+        weights.into_primitive().tensor(),
+    );
+    let tensor_code = Tensor::<Flex, 3>::from_primitive(TensorPrimitive::Float(tensor_code));
+    close("tensor code's head gradient", values(tensor_code), fused.1, 1e-4);
 }

@@ -26,21 +26,22 @@ pub fn split(size: usize, ratio: f64) -> (usize, usize) {
     ((size as f64 * ratio).floor() as usize, (size as f64 * (1.0 - ratio)).floor() as usize)
 }
 
-/// Draws one hybrid batch: expert rows first.
-pub fn sample(
+/// Draws one hybrid batch behind `rows`, expert rows first; returns its size.
+pub fn sample_into(
     expert: &ReplayBuffer,
     learner: &ReplayBuffer,
     stages: &[Stage],
     batches: u64,
     size: usize,
     rng: &mut Stream,
-) -> Rows {
-    let mut rows = Rows::default();
+    rows: &mut Rows,
+) -> usize {
+    let before = rows.len();
     let (from_expert, from_learner) =
         if expert.is_empty() || stages.is_empty() { (0, size) } else { split(size, expert_ratio(stages, batches)) };
-    expert.sample_into(from_expert, rng, &mut rows);
-    learner.sample_into(from_learner, rng, &mut rows);
-    rows
+    expert.sample_into(from_expert, rng, rows);
+    learner.sample_into(from_learner, rng, rows);
+    rows.len() - before
 }
 
 #[cfg(test)]

@@ -5,13 +5,17 @@
 
 use crate::config::{Optimizer, Reduction, RewardConfig};
 use crate::error::Result;
+use crate::learners::block::send;
+use crate::learners::mean_by_seed;
 use crate::nn::init::Init;
 use crate::nn::mlp::{self, MlpSpec};
+use crate::nn::ops::MlpBackend;
 use crate::nn::optimizer::{Network, OptimizerConfig, ParametersRecord, values};
 use crate::nn::{Inner, Train};
+use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{ElementConversion, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// Keeps the norm differentiable at zero.
@@ -57,7 +61,7 @@ impl Pairs {
     }
 }
 
-/// What a discriminator step saw, before it.
+/// What a discriminator step saw of one seed, before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct DiscriminatorMetrics {
     /// The whole loss.
@@ -74,16 +78,17 @@ pub struct DiscriminatorMetrics {
     pub reward_mean_learner: f64,
 }
 
-/// The cost network with its optimiser.
+/// The cost networks of stacked seeds with their optimiser.
 #[derive(Debug)]
 pub struct Discriminator<B: Train> {
     config: RewardConfig,
+    /// `config.members` for each seed, in a row.
     network: Network<B>,
-    rows: Stream,
+    rows: Vec<Stream>,
     device: B::Device,
 }
 
-/// Everything of [`Discriminator`], for a checkpoint.
+/// Everything of one seed's [`Discriminator`], for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiscriminatorRecord {
     network: ParametersRecord,
@@ -91,65 +96,61 @@ pub struct DiscriminatorRecord {
 }
 
 impl<B: Train> Discriminator<B> {
-    /// A fresh discriminator over pairs of `width` = observation + action.
-    pub fn new(config: &RewardConfig, width: usize, streams: Streams, device: &B::Device) -> Self {
+    /// A fresh discriminator over pairs of `width` = observation + action for each of `seeds`.
+    pub fn new(config: &RewardConfig, width: usize, seeds: &[Streams], device: &B::Device) -> Self {
         let spec = MlpSpec::new(config.members, width, &config.hidden, 1);
         let optimizer = OptimizerConfig { rule: Optimizer::OptimisticAdam, weight_decay: config.weight_decay };
-        let rng = &mut streams.stream("reward/init");
+        let rngs: &mut [Stream] = &mut seeds.iter().map(|streams| streams.stream("reward/init")).collect::<Vec<_>>();
         Self {
-            network: Network::new(spec, Init::Orthogonal, false, optimizer, rng, device),
-            rows: streams.stream("reward/rows"),
+            network: Network::new(spec, Init::Orthogonal, false, optimizer, rngs, device),
+            rows: seeds.iter().map(|streams| streams.stream("reward/rows")).collect(),
             device: device.clone(),
             config: config.clone(),
         }
     }
 
-    /// `r(s, a) = -f(s, a)`, clipped where configured. `[1, batch, width]` to `[1, batch, 1]`.
+    /// `r(s, a) = -f(s, a)`, clipped where configured. `[seeds, batch, width]` to `[seeds, batch, 1]`.
     pub fn reward(&self, observation: Tensor<Inner<B>, 3>, action: Tensor<Inner<B>, 3>) -> Tensor<Inner<B>, 3> {
         let costs = self.network.infer(Tensor::cat(vec![observation, action], 2));
-        cost(costs, self.config.clip, self.config.reduction).neg()
+        cost(costs, self.config.members, self.config.clip, self.config.reduction).neg()
     }
 
     /// Outer iteration `iteration` (from 0): fresh optimiser, learning rate `lr0 / max(iteration, 1)`, then the
-    /// configured number of steps on pairs drawn with replacement.
-    pub fn ascend(&mut self, expert: &Pairs, learner: &Pairs, iteration: u64) -> DiscriminatorMetrics {
+    /// configured number of steps on pairs drawn with replacement, each seed's learner pairs being its own.
+    pub fn ascend(&mut self, expert: &Pairs, learners: &[Pairs], iteration: u64) -> Vec<DiscriminatorMetrics> {
         self.network.parameters.restart();
         let learning_rate = self.config.learning_rate / iteration.max(1) as f64;
-        let mut metrics = DiscriminatorMetrics::default();
+        let mut terms = None;
         for _ in 0..self.config.grad_steps {
             let count = self.config.batch_size;
-            let expert = expert.sample(count, &mut self.rows);
-            let learner = learner.sample(count, &mut self.rows);
-            let mixture = (0..count).map(|_| self.rows.unit() as f32).collect();
-            let [expert, learner, mixture] = [expert, learner, mixture].map(|rows| self.put(rows, count));
-            metrics = self.step(expert, learner, mixture, learning_rate);
+            let drawn = parallel::each(&mut self.rows, |seed, stream| {
+                let expert = expert.sample(count, stream);
+                let learner = learners[seed].sample(count, stream);
+                [expert, learner, (0..count).map(|_| stream.unit() as f32).collect()]
+            });
+            terms = Some(self.step(drawn, learning_rate));
         }
-        metrics
+        terms.map_or_else(Vec::new, read)
     }
 
-    /// One descent step on given rows `[1, batch, width]` and mixing weights `[1, batch, 1]`.
-    fn step(
-        &mut self,
-        expert: Tensor<Inner<B>, 3>,
-        learner: Tensor<Inner<B>, 3>,
-        mixture: Tensor<Inner<B>, 3>,
-        learning_rate: f64,
-    ) -> DiscriminatorMetrics {
+    /// One descent step on each seed's expert rows, learner rows and mixing weights; returns the terms of its loss.
+    fn step(&mut self, seeds: Vec<[Vec<f32>; 3]>, learning_rate: f64) -> [Tensor<Inner<B>, 1>; 5] {
+        let mut columns: [Vec<Vec<f32>>; 3] = Default::default();
+        for seed in seeds {
+            columns.iter_mut().zip(seed).for_each(|(column, rows)| column.push(rows));
+        }
+        let [expert, learner, mixture] = columns.map(|rows| send(rows, self.config.batch_size, &self.device));
         let params = self.network.variable();
         let terms = loss::<B>(&self.config, self.network.spec(), expert, learner, mixture, params.clone());
-        let metrics = terms.metrics();
+        let seen = terms.values();
         self.network.descend(terms.total, params, learning_rate, 0.0);
-        metrics
+        seen
     }
 
-    fn put(&self, values: Vec<f32>, count: usize) -> Tensor<Inner<B>, 3> {
-        let width = values.len() / count;
-        Tensor::from_data(TensorData::new(values, [1, count, width]), &self.device)
-    }
-
-    /// Sizes and parameters, for export.
-    pub fn network(&self) -> (MlpSpec, Vec<f32>) {
-        (self.network.spec().clone(), values(self.network.parameters.get()))
+    /// Sizes and parameters of each seed's network, for export.
+    pub fn networks(&self) -> Vec<(MlpSpec, Vec<f32>)> {
+        let spec = self.network.seed_spec();
+        self.network.parameters.by_seed().into_iter().map(|params| (spec.clone(), params)).collect()
     }
 
     /// Clip of the cost and reduction over members, for export.
@@ -157,34 +158,46 @@ impl<B: Train> Discriminator<B> {
         (self.config.clip, self.config.reduction)
     }
 
-    /// Everything, for a checkpoint.
-    pub fn record(&self) -> DiscriminatorRecord {
-        DiscriminatorRecord { network: self.network.parameters.record(), rows: self.rows.clone() }
+    /// Everything, seed by seed, for checkpoints.
+    pub fn record(&self) -> Vec<DiscriminatorRecord> {
+        let networks = self.network.parameters.record().into_iter();
+        networks.zip(&self.rows).map(|(network, rows)| DiscriminatorRecord { network, rows: rows.clone() }).collect()
     }
 
-    /// Takes over a checkpoint's content.
-    pub fn restore(&mut self, record: DiscriminatorRecord) -> Result<()> {
-        self.network.parameters.restore(record.network, &self.device)?;
-        self.rows = record.rows;
-        Ok(())
+    /// Takes over the seeds' checkpoints, in their order.
+    pub fn restore(&mut self, records: Vec<DiscriminatorRecord>) -> Result<()> {
+        let networks;
+        (networks, self.rows) = records.into_iter().map(|record| (record.network, record.rows)).unzip();
+        self.network.parameters.restore(networks, &self.device)
     }
 }
 
-/// One cost per row from the members' outputs: clip, then reduce. `[members, batch, 1]` to `[1, batch, 1]`.
-pub fn cost<B: Backend>(outputs: Tensor<B, 3>, clip: Option<f64>, reduction: Reduction) -> Tensor<B, 3> {
+/// One cost per row from the outputs of each seed's `members`: clip, then reduce. `[seeds·members, batch, 1]` to
+/// `[seeds, batch, 1]`.
+pub fn cost<B: Backend>(
+    outputs: Tensor<B, 3>,
+    members: usize,
+    clip: Option<f64>,
+    reduction: Reduction,
+) -> Tensor<B, 3> {
     let clipped = match clip {
         Some(limit) => outputs.clamp(-limit, limit),
         None => outputs,
     };
-    match (clipped.dims()[0], reduction) {
-        (1, _) => clipped,
-        (_, Reduction::Min) => clipped.min_dim(0),
-        (_, Reduction::Mean) => clipped.mean_dim(0),
-        (_, Reduction::Max) => clipped.max_dim(0),
+    if members == 1 {
+        return clipped;
     }
+    let [all, batch, _] = clipped.dims();
+    let by_seed = clipped.reshape([all / members, members, batch]);
+    let reduced = match reduction {
+        Reduction::Min => by_seed.min_dim(1),
+        Reduction::Mean => by_seed.mean_dim(1),
+        Reduction::Max => by_seed.max_dim(1),
+    };
+    reduced.reshape([all / members, batch, 1])
 }
 
-/// The terms of the loss.
+/// The terms of the loss, one number per seed each.
 #[derive(Debug)]
 pub struct Loss<B: Train> {
     /// What is minimised.
@@ -200,25 +213,33 @@ pub struct Loss<B: Train> {
 }
 
 impl<B: Train> Loss<B> {
-    fn metrics(&self) -> DiscriminatorMetrics {
-        let read = |t: &Tensor<B, 1>| -> f64 { t.clone().inner().into_scalar().elem() };
-        let (expert, learner) = (read(&self.expert_mean), read(&self.learner_mean));
-        DiscriminatorMetrics {
-            disc_loss: read(&self.total),
-            disc_gap: learner - expert,
-            disc_penalty: read(&self.penalty),
-            disc_grad_norm: read(&self.grad_norm),
-            reward_mean_expert: -expert,
-            reward_mean_learner: -learner,
-        }
+    fn values(&self) -> [Tensor<Inner<B>, 1>; 5] {
+        [&self.total, &self.expert_mean, &self.learner_mean, &self.penalty, &self.grad_norm].map(|t| t.clone().inner())
     }
+}
+
+/// Brings the terms of a loss to the host, which waits for the device.
+fn read<B: MlpBackend>(terms: [Tensor<B, 1>; 5]) -> Vec<DiscriminatorMetrics> {
+    let seeds = terms[0].dims()[0];
+    let read = values(Tensor::cat(terms.into(), 0));
+    let term = |index: usize, seed: usize| f64::from(read[index * seeds + seed]);
+    let of_seed = |seed| DiscriminatorMetrics {
+        disc_loss: term(0, seed),
+        disc_gap: term(2, seed) - term(1, seed),
+        disc_penalty: term(3, seed),
+        disc_grad_norm: term(4, seed),
+        reward_mean_expert: -term(1, seed),
+        reward_mean_learner: -term(2, seed),
+    };
+    (0..seeds).map(of_seed).collect()
 }
 
 /// The moment-matching loss with its gradient penalty, differentiable in `params`.
 ///
 /// # Shapes
-/// - `expert`, `learner`: `[1, batch, width]`
-/// - `mixture`: `[1, batch, 1]`, the share of the expert row in each mixed row
+/// - `expert`, `learner`: `[seeds, batch, width]`
+/// - `mixture`: `[seeds, batch, 1]`, the share of the expert row in each mixed row
+/// - `spec`: `config.members` members for each seed
 pub fn loss<B: Train>(
     config: &RewardConfig,
     spec: &MlpSpec,
@@ -229,19 +250,20 @@ pub fn loss<B: Train>(
 ) -> Loss<B> {
     let batch = expert.dims()[1];
     let pairs = Tensor::<B, 3>::from_inner(Tensor::cat(vec![expert.clone(), learner.clone()], 1));
-    let costs = cost(mlp::forward(spec, pairs, params.clone()), config.clip, config.reduction);
-    let expert_mean = costs.clone().narrow(1, 0, batch).mean();
-    let learner_mean = costs.narrow(1, batch, batch).mean();
+    let outputs = mlp::forward(spec, pairs, params.clone());
+    let costs = cost(outputs, config.members, config.clip, config.reduction);
+    let expert_mean = mean_by_seed(costs.clone().narrow(1, 0, batch));
+    let learner_mean = mean_by_seed(costs.narrow(1, batch, batch));
 
     let mixed = learner.clone() + (expert - learner) * mixture;
     let norms = gradient_norm::<B>(config, spec, mixed, params);
     let excess = norms.clone() - config.gradient_target;
-    let penalty = (excess.clone() * excess).mean();
+    let penalty = mean_by_seed(excess.clone() * excess);
     let total = expert_mean.clone() - learner_mean.clone() + penalty.clone() * config.gradient_penalty;
-    Loss { total, expert_mean, learner_mean, penalty, grad_norm: norms.mean() }
+    Loss { total, expert_mean, learner_mean, penalty, grad_norm: mean_by_seed(norms) }
 }
 
-/// `‖∇_x f(x)‖` per row, `[1, batch, 1]`: the member gradients weighted by how each member's output enters the cost.
+/// `‖∇_x f(x)‖` per row, `[seeds, batch, 1]`: the member gradients weighted by how each member's output enters the cost.
 fn gradient_norm<B: Train>(
     config: &RewardConfig,
     spec: &MlpSpec,
@@ -249,21 +271,24 @@ fn gradient_norm<B: Train>(
     params: Tensor<B, 1>,
 ) -> Tensor<B, 3> {
     let gradients = mlp::input_gradient(spec, Tensor::<B, 3>::from_inner(x.clone()), params.clone());
-    let gradient = if spec.members == 1 && config.clip.is_none() {
+    let gradient = if config.members == 1 && config.clip.is_none() {
         gradients
     } else {
+        let [seeds, batch, width] = x.dims();
         let outputs = mlp::forward(spec, x, params.inner());
-        (gradients * Tensor::from_inner(entry_weights(outputs, config))).sum_dim(0)
+        let weighted = gradients * Tensor::from_inner(entry_weights(outputs, config));
+        weighted.reshape([seeds, config.members, batch * width]).sum_dim(1).reshape([seeds, batch, width])
     };
     (gradient.clone() * gradient).sum_dim(2).add_scalar(NORM_EPSILON).sqrt()
 }
 
-/// Derivative of the cost with respect to each member's output, `[members, batch, 1]`.
+/// Derivative of the cost with respect to each member's output, `[seeds·members, batch, 1]`.
 fn entry_weights<B: Backend>(outputs: Tensor<B, 3>, config: &RewardConfig) -> Tensor<B, 3> {
-    let [members, batch, _] = outputs.dims();
+    let [all, batch, _] = outputs.dims();
+    let (members, seeds) = (config.members, all / config.members);
     let inside = match config.clip {
         Some(limit) => outputs.clone().abs().lower_equal_elem(limit).float(),
-        None => Tensor::ones([members, batch, 1], &outputs.device()),
+        None => Tensor::ones([all, batch, 1], &outputs.device()),
     };
     if members == 1 {
         return inside;
@@ -272,13 +297,14 @@ fn entry_weights<B: Backend>(outputs: Tensor<B, 3>, config: &RewardConfig) -> Te
         Some(limit) => outputs.clamp(-limit, limit),
         None => outputs,
     };
+    let by_seed = clipped.reshape([seeds, members, batch]);
     let chosen = match config.reduction {
         Reduction::Mean => return inside / members as f64,
-        Reduction::Min => clipped.argmin(0),
-        Reduction::Max => clipped.argmax(0),
+        Reduction::Min => by_seed.argmin(1),
+        Reduction::Max => by_seed.argmax(1),
     };
     let index = Tensor::<B, 1, burn::tensor::Int>::arange(0..members as i64, &inside.device())
-        .reshape([members, 1, 1])
-        .expand([members, batch, 1]);
-    inside * index.equal(chosen.expand([members, batch, 1])).float()
+        .reshape([1, members, 1])
+        .expand([seeds, members, batch]);
+    inside * index.equal(chosen.expand([seeds, members, batch])).float().reshape([all, batch, 1])
 }

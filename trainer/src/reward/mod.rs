@@ -6,8 +6,6 @@ mod tests;
 
 use crate::learners::Batch;
 use crate::nn::{Inner, Train};
-use crate::replay::Rows;
-use burn::tensor::{Tensor, TensorData};
 use discriminator::Discriminator;
 
 /// The reward that a learner sees.
@@ -20,24 +18,14 @@ pub enum Reward<'a, B: Train> {
 }
 
 impl<B: Train> Reward<'_, B> {
-    /// Puts sampled rows on the device and labels every one of them, expert and learner alike.
-    pub fn label(&self, rows: Rows, device: &B::Device) -> Batch<Inner<B>> {
-        let count = rows.len();
-        let put = |values: Vec<f32>| {
-            let width = values.len() / count;
-            Tensor::<Inner<B>, 3>::from_data(TensorData::new(values, [1, count, width]), device)
-        };
-        let (observation, action) = (put(rows.observations), put(rows.actions));
-        let reward = match self {
-            Self::Task => put(rows.task_rewards),
-            Self::Learned(discriminator) => discriminator.reward(observation.clone(), action.clone()),
-        };
-        Batch {
-            observation,
-            action,
-            reward,
-            next_observation: put(rows.next_observations),
-            continues: put(rows.continues),
+    /// Labels every row of a batch that holds the task's rewards, expert and learner rows alike.
+    pub fn label(&self, batch: Batch<Inner<B>>) -> Batch<Inner<B>> {
+        match self {
+            Self::Task => batch,
+            Self::Learned(discriminator) => {
+                let reward = discriminator.reward(batch.observation.clone(), batch.action.clone());
+                Batch { reward, ..batch }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Reward;
 use super::discriminator::{Discriminator, Pairs, cost};
 use crate::config::{Reduction, RewardConfig};
+use crate::learners::block::Block;
 use crate::nn::Cpu;
 use crate::nn::optimizer::values;
 use crate::replay::Rows;
@@ -38,9 +39,9 @@ fn pairs(points: &[[f32; 3]]) -> Pairs {
 #[test]
 fn a_linear_cost_finds_the_closed_form() {
     let config = RewardConfig { grad_steps: 4000, learning_rate: 1e-3, ..config(vec![]) };
-    let mut game = Discriminator::<Cpu>::new(&config, 3, Streams::new(1), &Default::default());
-    let metrics = game.ascend(&pairs(&[[0.6, 0.0, 0.8]]), &pairs(&[[0.0, 0.0, 0.0]]), 0);
-    let (_, params) = game.network();
+    let mut game = Discriminator::<Cpu>::new(&config, 3, &[Streams::new(1)], &Default::default());
+    let metrics = game.ascend(&pairs(&[[0.6, 0.0, 0.8]]), &[pairs(&[[0.0, 0.0, 0.0]])], 0).remove(0);
+    let (_, params) = game.networks().remove(0);
     for (w, expected) in params.iter().zip([-0.45 * 0.6, 0.0, -0.45 * 0.8]) {
         assert!((w - expected).abs() < 5e-3, "{params:?}");
     }
@@ -50,13 +51,13 @@ fn a_linear_cost_finds_the_closed_form() {
 
 #[test]
 fn one_step_lowers_the_experts_cost_below_the_learners() {
-    let mut game = Discriminator::<Cpu>::new(&config(vec![32, 32]), 3, Streams::new(2), &Default::default());
+    let mut game = Discriminator::<Cpu>::new(&config(vec![32, 32]), 3, &[Streams::new(2)], &Default::default());
     let expert = pairs(&[[1.0, 0.0, 0.5], [0.8, 0.1, 0.4]]);
-    let learner = pairs(&[[-1.0, 0.0, -0.5], [-0.8, -0.1, -0.4]]);
-    let before = game.ascend(&expert, &learner, 0).disc_gap;
+    let learner = [pairs(&[[-1.0, 0.0, -0.5], [-0.8, -0.1, -0.4]])];
+    let before = game.ascend(&expert, &learner, 0)[0].disc_gap;
     let mut after = before;
     for iteration in 1..20 {
-        after = game.ascend(&expert, &learner, iteration).disc_gap;
+        after = game.ascend(&expert, &learner, iteration)[0].disc_gap;
     }
     assert!(after > before && after > 0.0, "gap {before} → {after}");
 }
@@ -64,12 +65,12 @@ fn one_step_lowers_the_experts_cost_below_the_learners() {
 /// A fresh Optimistic Adam moves every weight by twice the learning rate: `lr0, lr0, lr0/2, lr0/3, …`.
 #[test]
 fn each_iteration_is_a_sign_step_of_the_decayed_rate() {
-    let mut game = Discriminator::<Cpu>::new(&config(vec![]), 3, Streams::new(3), &Default::default());
-    let (expert, learner) = (pairs(&[[0.6, 0.1, 0.8]]), pairs(&[[-0.2, 0.3, 0.0]]));
+    let mut game = Discriminator::<Cpu>::new(&config(vec![]), 3, &[Streams::new(3)], &Default::default());
+    let (expert, learner) = (pairs(&[[0.6, 0.1, 0.8]]), [pairs(&[[-0.2, 0.3, 0.0]])]);
     for (iteration, share) in [(0, 1.0), (1, 1.0), (2, 0.5), (3, 1.0 / 3.0)] {
-        let before = game.network().1;
+        let before = game.networks().remove(0).1;
         game.ascend(&expert, &learner, iteration);
-        let after = game.network().1;
+        let after = game.networks().remove(0).1;
         for index in 0..3 {
             let moved = (after[index] - before[index]).abs();
             let expected = 2.0 * 8e-4 * share;
@@ -80,7 +81,7 @@ fn each_iteration_is_a_sign_step_of_the_decayed_rate() {
 
 #[test]
 fn rewards_come_from_the_current_cost_and_never_from_storage() {
-    let mut game = Discriminator::<Cpu>::new(&config(vec![16]), 3, Streams::new(4), &Default::default());
+    let mut game = Discriminator::<Cpu>::new(&config(vec![16]), 3, &[Streams::new(4)], &Default::default());
     let rows = || Rows {
         observations: vec![0.5, 0.2, -0.1, 0.3],
         actions: vec![0.1, -0.4],
@@ -88,9 +89,11 @@ fn rewards_come_from_the_current_cost_and_never_from_storage() {
         task_rewards: vec![f32::NAN; 2],
         continues: vec![1.0; 2],
     };
-    let label = |game: &Discriminator<Cpu>| values(Reward::Learned(game).label(rows(), &Default::default()).reward);
+    let label = |game: &Discriminator<Cpu>| {
+        values(Reward::Learned(game).label(Block::new(vec![rows()], vec![2], &Default::default()).batch(0)).reward)
+    };
     let before = label(&game);
-    game.ascend(&pairs(&[[1.0, 0.0, 0.5]]), &pairs(&[[-1.0, 0.0, -0.5]]), 0);
+    game.ascend(&pairs(&[[1.0, 0.0, 0.5]]), &[pairs(&[[-1.0, 0.0, -0.5]])], 0);
     let after = label(&game);
     assert!(before.iter().chain(&after).all(|r| r.is_finite()), "stored rewards are not read");
     assert_ne!(before, after);
@@ -99,8 +102,8 @@ fn rewards_come_from_the_current_cost_and_never_from_storage() {
 #[test]
 fn costs_are_clipped_then_reduced() {
     let outputs = || Tensor::<Flex, 3>::from_data([[[1.0_f32], [50.0]], [[-60.0], [2.0]]], &Default::default());
-    assert_eq!(values(cost(outputs(), Some(40.0), Reduction::Min)), [-40.0, 2.0]);
-    assert_eq!(values(cost(outputs(), Some(40.0), Reduction::Max)), [1.0, 40.0]);
-    assert_eq!(values(cost(outputs(), Some(40.0), Reduction::Mean)), [-19.5, 21.0]);
-    assert_eq!(values(cost(outputs(), None, Reduction::Min)), [-60.0, 2.0]);
+    assert_eq!(values(cost(outputs(), 2, Some(40.0), Reduction::Min)), [-40.0, 2.0]);
+    assert_eq!(values(cost(outputs(), 2, Some(40.0), Reduction::Max)), [1.0, 40.0]);
+    assert_eq!(values(cost(outputs(), 2, Some(40.0), Reduction::Mean)), [-19.5, 21.0]);
+    assert_eq!(values(cost(outputs(), 2, None, Reduction::Min)), [-60.0, 2.0]);
 }

@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"HYPECKPT";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_BYTES: usize = 8 + 4 + 8 + 32;
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -23,28 +23,35 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// # Errors
 /// When the machine refuses (a full disk, for instance); the old file is then untouched.
 pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    files::replace(path, |temporary| {
-        let failed = |source| Error::io("write the checkpoint", path, source);
-        let mut file = File::create(temporary).map_err(failed)?;
-        file.write_all(&[0; HEADER_BYTES]).map_err(failed)?;
-        let mut payload =
-            BufWriter::with_capacity(BUFFER_BYTES, Hashing { file, hasher: Sha256::new(), bytes: 0, error: None });
-        if let Err(encoding) = postcard::to_io(value, &mut payload) {
-            // The encoder swallows the cause; the writer kept it.
-            return Err(match payload.get_mut().error.take() {
-                Some(source) => failed(source),
-                None => Error::system(format!("cannot encode the checkpoint {}", path.display())).source(encoding),
-            });
-        }
-        let Hashing { mut file, hasher, bytes, .. } =
-            payload.into_inner().map_err(|error| failed(error.into_error()))?;
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        header.extend_from_slice(&bytes.to_le_bytes());
-        header.extend_from_slice(&hasher.finalize());
-        file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).map_err(failed)
-    })
+    files::replace(path, |temporary| write(path, temporary, value))
+}
+
+/// [`save`] for checkpoints that belong together: either all take their places, or, short of a power cut in that very
+/// moment, none.
+pub fn save_all<T: Serialize>(paths: &[PathBuf], values: &[T]) -> Result<()> {
+    files::replace_all(paths, |index, temporary| write(&paths[index], temporary, &values[index]))
+}
+
+fn write<T: Serialize>(path: &Path, temporary: &Path, value: &T) -> Result<()> {
+    let failed = |source| Error::io("write the checkpoint", path, source);
+    let mut file = File::create(temporary).map_err(failed)?;
+    file.write_all(&[0; HEADER_BYTES]).map_err(failed)?;
+    let mut payload =
+        BufWriter::with_capacity(BUFFER_BYTES, Hashing { file, hasher: Sha256::new(), bytes: 0, error: None });
+    if let Err(encoding) = postcard::to_io(value, &mut payload) {
+        // The encoder swallows the cause; the writer kept it.
+        return Err(match payload.get_mut().error.take() {
+            Some(source) => failed(source),
+            None => Error::system(format!("cannot encode the checkpoint {}", path.display())).source(encoding),
+        });
+    }
+    let Hashing { mut file, hasher, bytes, .. } = payload.into_inner().map_err(|error| failed(error.into_error()))?;
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header.extend_from_slice(&bytes.to_le_bytes());
+    header.extend_from_slice(&hasher.finalize());
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).map_err(failed)
 }
 
 /// Reads the value that [`save`] wrote to `path`.

@@ -1,15 +1,21 @@
-//! Runs a method: budget, evaluation, checkpoints and stop signals, for one seed and for a cohort on threads.
+//! Runs a method: budget, evaluation, checkpoints and stop signals, for a cohort of seeds.
+//!
+//! The seeds of a cohort are dealt into stacks ([`Layout`]); a stack is one method that learns for its seeds in lockstep. Each
+//! seed has journals and checkpoints of its own, the same files whatever the layout.
 
 use super::directory::{RunDirectory, Slot};
 use super::journal::{JournalLengths, SeedJournals};
 use super::rng::Streams;
-use super::{checkpoint, signals};
+use super::{checkpoint, parallel, signals};
 use crate::config::RunConfig;
+use crate::envs::StepCounts;
 use crate::error::{Error, Result};
-use crate::eval;
+use crate::eval::{self, Episode};
 use crate::methods::{Method, Networks, Report};
 use crate::observe::{EvaluationLine, Event, MetricsLine, Observer};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,7 +31,17 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// The driver's own state.
+/// How the seeds of a cohort share the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Each seed is a stack of its own on a core of its own: what is fastest on a CPU.
+    SeedPerCore,
+    /// All seeds are one stack, with all cores for their environments: what keeps a GPU busy. Methods that cannot stack run
+    /// one seed after the other.
+    Stacked,
+}
+
+/// The driver's own state of one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct DriverState {
     /// How far the journals had come.
@@ -62,27 +78,32 @@ pub struct Snapshot {
     pub networks: Networks,
 }
 
-/// Runs the seeds of `config` that are not finished, as many at a time as there are cores. `build` makes a seed's fresh
-/// method. Returns whether all are finished.
+/// Runs the seeds of `config` that are not finished, in stacks as `layout` says. `build` makes the fresh method of a stack.
 pub fn run_cohort<M: Method>(
     config: &RunConfig,
     directory: &RunDirectory,
     observer: &dyn Observer,
-    build: impl Fn(u64) -> Result<M> + Sync,
+    layout: Layout,
+    build: impl Fn(&[u64]) -> Result<M> + Sync,
 ) -> Result<Outcome> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (stacks, workers, threads) = match layout {
+        Layout::Stacked if M::STACKS => (stacks_to_resume(config, directory)?, 1, cores),
+        Layout::Stacked => (singles(config), 1, 1),
+        Layout::SeedPerCore => (singles(config), cores.min(config.seeds.len()), 1),
+    };
     let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(config.seeds.len());
     let work = || -> Result<Outcome> {
         // Tensor code beside the fused kernels may ask for threads: each learner keeps to its own. A thread joins a pool
-        // once in its life, so that one pool serves all seeds of this thread.
+        // once in its life, so that one pool serves all stacks of this thread.
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
+            .num_threads(threads)
             .use_current_thread()
             .build()
             .map_err(|e| Error::system("cannot start a learner's thread").source(e))?;
         let mut outcome = Outcome::Finished;
-        while let Some(seed) = config.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let ended = pool.install(|| run_seed(config, *seed, directory, observer, &build))?;
+        while let Some(seeds) = stacks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let ended = pool.install(|| run_stack(config, seeds, directory, observer, &build))?;
             if ended == Outcome::Interrupted {
                 outcome = ended;
             }
@@ -109,92 +130,129 @@ pub fn run_cohort<M: Method>(
     Ok(all)
 }
 
-/// Runs one seed from its last checkpoint, or from the start.
-fn run_seed<M: Method>(
+fn singles(config: &RunConfig) -> Vec<Vec<u64>> {
+    config.seeds.iter().map(|seed| vec![*seed]).collect()
+}
+
+/// One stack, except where seeds have come differently far (a cohort that was stopped on the CPU): lockstep needs stacks of
+/// equal steps.
+fn stacks_to_resume(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<Vec<u64>>> {
+    let mut stacks: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for seed in &config.seeds {
+        let path = directory.checkpoint(Slot::Last, *seed)?;
+        let env_steps = if path.exists() { read_snapshot(&path)?.env_steps } else { 0 };
+        stacks.entry(env_steps).or_default().push(*seed);
+    }
+    Ok(stacks.into_values().collect())
+}
+
+/// Runs a stack of seeds from their last checkpoints, or from the start.
+fn run_stack<M: Method>(
     config: &RunConfig,
-    seed: u64,
+    seeds: &[u64],
     directory: &RunDirectory,
     observer: &dyn Observer,
-    build: &(impl Fn(u64) -> Result<M> + Sync),
+    build: &(impl Fn(&[u64]) -> Result<M> + Sync),
 ) -> Result<Outcome> {
-    let path = directory.checkpoint(Slot::Last, seed)?;
-    let mut method = build(seed)?;
-    let mut state = DriverState::default();
-    if path.exists() {
-        let saved: Checkpoint<M::Record> = checkpoint::load(&path)?;
-        if saved.snapshot.driver.finished {
-            return Ok(Outcome::Finished);
+    let mut method = build(seeds)?;
+    let mut states = vec![DriverState::default(); seeds.len()];
+    let mut saved = Vec::new();
+    for (seed, state) in seeds.iter().zip(&mut states) {
+        let path = directory.checkpoint(Slot::Last, *seed)?;
+        if path.exists() {
+            let checkpoint: Checkpoint<M::Record> = checkpoint::load(&path)?;
+            *state = checkpoint.snapshot.driver;
+            saved.push(checkpoint.method);
         }
-        state = saved.snapshot.driver;
-        method.restore(saved.method)?;
     }
-    let journals = directory.journals(seed, state.journals)?;
-    let mut run = SeedRun { config, seed, directory, observer, method, state, journals };
+    if states.iter().all(|state| state.finished) {
+        return Ok(Outcome::Finished);
+    }
+    if !saved.is_empty() {
+        method.restore(saved)?;
+    }
+    let seeds = seeds.iter().zip(states).map(|(seed, state)| {
+        let journals = directory.journals(*seed, state.journals)?;
+        Ok(SeedRun { seed: *seed, state, journals })
+    });
+    let mut run = StackRun { config, directory, observer, method, seeds: seeds.collect::<Result<_>>()? };
     let outcome = run.finish();
     if outcome.is_err() {
         // What was evaluated before the failure stays readable.
-        run.journals.sync().ok();
+        run.seeds.iter().for_each(|seed| _ = seed.journals.sync());
     }
     outcome
 }
 
-struct SeedRun<'a, M: Method> {
+struct StackRun<'a, M: Method> {
     config: &'a RunConfig,
-    seed: u64,
     directory: &'a RunDirectory,
     observer: &'a dyn Observer,
     method: M,
+    seeds: Vec<SeedRun>,
+}
+
+/// What the driver keeps of one seed of a stack.
+struct SeedRun {
+    seed: u64,
     state: DriverState,
     journals: SeedJournals,
 }
 
-impl<M: Method> SeedRun<'_, M> {
+impl<M: Method> StackRun<'_, M> {
     fn finish(&mut self) -> Result<Outcome> {
-        let (seed, budget) = (self.seed, self.config.env_steps);
-        let mut env_steps = self.method.counts().env_steps();
-        self.observer.observe(&Event::Started { seed, env_steps, budget });
+        let budget = self.config.env_steps;
+        let mut env_steps = self.method.counts(0).env_steps();
+        self.tell(|seed| Event::Started { seed, env_steps, budget });
         let mut saved = now();
         while env_steps < budget {
             if signals::stop_requested() {
-                self.save(Slot::Last)?;
-                self.observer.observe(&Event::Ended { seed, env_steps, finished: false });
+                self.save()?;
+                self.tell(|seed| Event::Ended { seed, env_steps, finished: false });
                 return Ok(Outcome::Interrupted);
             }
-            let report = self.method.advance()?;
-            env_steps = report.env_steps;
-            self.note(&report)?;
+            let reports = self.method.advance()?;
+            env_steps = reports[0].env_steps;
+            for (place, report) in reports.iter().enumerate() {
+                self.note(place, report)?;
+            }
             if self.evaluation_is_due(env_steps) {
                 self.evaluate(env_steps)?;
             }
             if now().duration_since(saved) >= Duration::from_secs(self.config.checkpoint_every_secs) {
-                self.save(Slot::Last)?;
+                self.save()?;
                 saved = now();
             }
         }
-        if self.state.evaluated_at != Some(env_steps) {
+        if self.seeds[0].state.evaluated_at != Some(env_steps) {
             self.evaluate(env_steps)?;
         }
-        self.state.finished = true;
-        self.save(Slot::Last)?;
-        self.observer.observe(&Event::Ended { seed, env_steps, finished: true });
+        self.seeds.iter_mut().for_each(|seed| seed.state.finished = true);
+        self.save()?;
+        self.tell(|seed| Event::Ended { seed, env_steps, finished: true });
         Ok(Outcome::Finished)
+    }
+
+    fn tell(&self, event: impl Fn(u64) -> Event) {
+        self.seeds.iter().for_each(|seed| self.observer.observe(&event(seed.seed)));
     }
 
     /// Due at the first step at or after each multiple of `eval.every`.
     fn evaluation_is_due(&self, env_steps: u64) -> bool {
         let every = self.config.eval.every;
-        env_steps / every > self.state.evaluated_at.unwrap_or(0) / every
+        env_steps / every > self.seeds[0].state.evaluated_at.unwrap_or(0) / every
     }
 
-    fn note(&mut self, report: &Report) -> Result<()> {
-        let env_steps_total = self.method.counts().env_steps_total();
-        self.observer.observe(&Event::Learned { seed: self.seed, env_steps_total, report: *report });
-        if report.discriminator.is_none() && report.env_steps - self.state.measured_at < METRICS_EVERY {
+    fn note(&mut self, place: usize, report: &Report) -> Result<()> {
+        let env_steps_total = self.method.counts(place).env_steps_total();
+        let SeedRun { seed, state, journals } = &mut self.seeds[place];
+        self.observer.observe(&Event::Learned { seed: *seed, env_steps_total, report: *report });
+        if report.discriminator.is_none() && report.env_steps - state.measured_at < METRICS_EVERY {
             return Ok(());
         }
-        self.state.measured_at = report.env_steps;
-        self.journals.metrics.append(&MetricsLine {
-            seed: self.seed,
+        state.measured_at = report.env_steps;
+        journals.metrics.append(&MetricsLine {
+            seed: *seed,
             env_steps: report.env_steps,
             env_steps_total,
             grad_steps: report.grad_steps,
@@ -205,14 +263,40 @@ impl<M: Method> SeedRun<'_, M> {
     }
 
     fn evaluate(&mut self, env_steps: u64) -> Result<()> {
-        let (config, method, seed) = (self.config, &self.method, self.seed);
+        let config = self.config;
         let name = format!("env/evaluation/{env_steps}");
-        let act = |observation: &[f32]| Ok(method.act(observation));
-        let (episodes, counts) =
-            eval::play(&config.task, &config.env, Streams::new(seed), &name, config.eval.episodes, act)?;
-        let env_steps_total = method.counts().env_steps_total();
+        let policies: Vec<_> = (0..self.seeds.len()).map(|place| self.method.policy(place)).collect();
+        let played = parallel::each(&mut self.seeds, |place, seed| {
+            let act = |observation: &[f32]| Ok(policies[place](observation));
+            eval::play(&config.task, &config.env, Streams::new(seed.seed), &name, config.eval.episodes, act)
+        });
+        drop(policies);
+        let mut improved = Vec::new();
+        for (place, played) in played.into_iter().enumerate() {
+            let (episodes, counts) = played?;
+            if self.note_evaluation(place, env_steps, episodes, counts)? {
+                improved.push(place);
+            }
+        }
+        if !improved.is_empty() {
+            self.save_best(&improved)?;
+        }
+        self.directory.merge()
+    }
+
+    /// Writes down one seed's evaluation; returns whether it is its best.
+    fn note_evaluation(
+        &mut self,
+        place: usize,
+        env_steps: u64,
+        episodes: Vec<Episode>,
+        counts: StepCounts,
+    ) -> Result<bool> {
+        let env_steps_total = self.method.counts(place).env_steps_total();
+        let SeedRun { seed, state, journals } = &mut self.seeds[place];
+        let seed = *seed;
         for (index, episode) in (0..).zip(&episodes) {
-            self.journals.eval.append(&EvaluationLine {
+            journals.eval.append(&EvaluationLine {
                 seed,
                 env_steps,
                 env_steps_total,
@@ -221,42 +305,52 @@ impl<M: Method> SeedRun<'_, M> {
                 length: episode.length,
             })?;
         }
-        self.state.evaluated_at = Some(env_steps);
-        self.state.evaluation_steps += counts.evaluation;
+        state.evaluated_at = Some(env_steps);
+        state.evaluation_steps += counts.evaluation;
         let mean_return = eval::mean_return(&episodes);
-        self.observer.observe(&Event::Evaluated { seed, env_steps, env_steps_total, episodes });
-        if self.state.best_return.is_none_or(|best| mean_return > best) {
-            self.state.best_return = Some(mean_return);
-            self.save_snapshot(Slot::Best)?;
+        let best = state.best_return.is_none_or(|best| mean_return > best);
+        if best {
+            state.best_return = Some(mean_return);
         }
-        self.directory.merge()
+        self.observer.observe(&Event::Evaluated { seed, env_steps, env_steps_total, episodes });
+        Ok(best)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let counts = self.method.counts();
+    fn snapshot(&self, place: usize, networks: Networks) -> Snapshot {
+        let counts = self.method.counts(place);
         Snapshot {
-            driver: self.state,
+            driver: self.seeds[place].state,
             env_steps: counts.env_steps(),
             env_steps_total: counts.env_steps_total(),
-            networks: self.method.networks(),
+            networks,
         }
     }
 
-    fn save(&mut self, slot: Slot) -> Result<()> {
-        self.state.journals = self.journals.sync()?;
-        let path = self.directory.checkpoint(slot, self.seed)?;
-        let snapshot = self.snapshot();
-        let env_steps = snapshot.env_steps;
-        checkpoint::save(&path, &Checkpoint { snapshot, method: self.method.record() })?;
-        self.observer.observe(&Event::Saved { seed: self.seed, env_steps });
+    fn save(&mut self) -> Result<()> {
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for seed in &mut self.seeds {
+            seed.state.journals = seed.journals.sync()?;
+            paths.push(self.directory.checkpoint(Slot::Last, seed.seed)?);
+        }
+        let parts = self.method.networks().into_iter().zip(self.method.record()).enumerate();
+        let checkpoint = |(place, (networks, method))| Checkpoint { snapshot: self.snapshot(place, networks), method };
+        checkpoint::save_all(&paths, &parts.map(checkpoint).collect::<Vec<_>>())?;
+        let env_steps = self.method.counts(0).env_steps();
+        self.tell(|seed| Event::Saved { seed, env_steps });
         Ok(())
     }
 
     /// The networks alone: a best checkpoint is for export and evaluation, not for resuming.
-    fn save_snapshot(&mut self, slot: Slot) -> Result<()> {
-        self.state.journals = self.journals.sync()?;
-        let path = self.directory.checkpoint(slot, self.seed)?;
-        checkpoint::save(&path, &Checkpoint { snapshot: self.snapshot(), method: () })
+    fn save_best(&mut self, places: &[usize]) -> Result<()> {
+        let mut networks = self.method.networks();
+        for place in places.iter().rev() {
+            let seed = &mut self.seeds[*place];
+            seed.state.journals = seed.journals.sync()?;
+            let path = self.directory.checkpoint(Slot::Best, seed.seed)?;
+            let snapshot = self.snapshot(*place, networks.swap_remove(*place));
+            checkpoint::save(&path, &Checkpoint { snapshot, method: () })?;
+        }
+        Ok(())
     }
 }
 

@@ -32,19 +32,32 @@ fn sync_folder(folder: &Path) -> Result<()> {
 ///
 /// If `fill` fails (a full disk, for instance) the temporary file is removed and what was at `path` stays as it was.
 pub fn replace(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = temporary_of(path);
-    let outcome = fill(&temporary).and_then(|()| {
-        File::open(&temporary)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&temporary, path))
-            .map_err(|source| Error::io("write", path, source))
-    });
+    let mut fill = Some(fill);
+    replace_all(&[path.to_owned()], |_, temporary| fill.take().map_or(Ok(()), |fill| fill(temporary)))
+}
+
+/// [`replace`] for files that belong together: `fill` writes the one of each index, and the first takes its place when all
+/// are complete and durable.
+pub fn replace_all(paths: &[PathBuf], mut fill: impl FnMut(usize, &Path) -> Result<()>) -> Result<()> {
+    let temporaries: Vec<PathBuf> = paths.iter().map(|path| temporary_of(path)).collect();
+    let mut replace = || {
+        for (index, (path, temporary)) in paths.iter().zip(&temporaries).enumerate() {
+            fill(index, temporary)?;
+            let sync = || File::open(temporary)?.sync_all();
+            sync().map_err(|source| Error::io("write", path, source))?;
+        }
+        for (path, temporary) in paths.iter().zip(&temporaries) {
+            fs::rename(temporary, path).map_err(|source| Error::io("write", path, source))?;
+        }
+        Ok(())
+    };
+    let outcome: Result<()> = replace();
     if outcome.is_err() {
         // The first error is the one to report; a leftover temporary file does no harm.
-        let _ = fs::remove_file(&temporary);
+        temporaries.iter().for_each(|temporary| _ = fs::remove_file(temporary));
     }
     outcome?;
-    sync_folder(folder_of(path))
+    paths.iter().try_for_each(|path| sync_folder(folder_of(path)))
 }
 
 /// Writes `bytes` to `path`, whole or not at all.

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod driver;
 pub mod files;
 pub mod journal;
+pub mod parallel;
 pub mod provenance;
 pub mod rng;
 pub mod signals;
