@@ -4,6 +4,7 @@ use super::Demonstrations;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// Minimum, mean and maximum over the episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -106,7 +107,9 @@ impl Demonstrations {
             warnings.push(format!("{single} episodes of a single step: flags repeated along a goal look like this"));
         }
         if let Some(horizon) = horizon {
-            let lengths = || self.episodes.iter().map(|rows| self.recorded_steps(rows));
+            // Where the last step was dropped, nobody knows how long the episode was.
+            let known = |rows: &&Range<usize>| self.step_numbers.is_none() || self.terminals[rows.end - 1];
+            let lengths = || self.episodes.iter().filter(known).map(|rows| self.recorded_steps(rows));
             let short = lengths().filter(|steps| *steps < horizon).count();
             if short > 0 {
                 warnings.push(format!(
@@ -120,7 +123,7 @@ impl Demonstrations {
         let recorded: usize = self.episodes.iter().map(|rows| self.recorded_steps(rows)).sum();
         if recorded > self.len() {
             warnings.push(format!(
-                "{} of {recorded} steps were dropped: rows that follow each other need not be neighbours in time, and returns are \
+                "{} of {recorded} steps or more were dropped: rows that follow each other need not be neighbours in time, and returns are \
                  sums over the steps that are left",
                 recorded - self.len()
             ));
