@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper is a failing test")]
 
+pub mod tree;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -25,7 +25,7 @@ fn demonstrations() -> &'static Demonstrations {
         let unused = Streams::new(0).stream("random_policy");
         let engine = policy_runtime::EngineChoice::Auto;
         let mut expert = policy::open("expert", Some("pendulum"), engine, Slot::Last, unused).unwrap();
-        let collection = Collection { episodes: 2, full_length: true, seed: 0 };
+        let collection = Collection { episodes: 2, full_length: true, ..Collection::default() };
         collect(&mut expert, &envs::task("pendulum").unwrap(), collection, &file).unwrap();
         demos::read(&file).unwrap()
     })

@@ -15,7 +15,7 @@ use crate::methods::hype::Hype;
 use crate::methods::iq_learn::IqLearn;
 use crate::methods::sqil::Sqil;
 use crate::nn::{Cpu, Train};
-use crate::observe::Observer;
+use crate::observe::{Observer, progress_line};
 use crate::run::directory::{Slot, is_finished, read_provenance};
 use crate::run::driver::{Layout, Outcome, run_cohort};
 use crate::run::{Provenance, RunDirectory};
@@ -187,16 +187,11 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
             .hint(format!("hype demos collect {} -o demos.hdf5", config.task))
     })?;
     let mut demonstrations = demos::read(path)?;
-    demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
-    let recorded_on = demonstrations.task.as_deref().and_then(|id| envs::task(id).ok());
-    if let Some(other) = recorded_on.filter(|other| !other.has_channels_of(task)) {
-        return Err(Error::data(format!("{} has other channels than the task {}", path.display(), task.id))
-            .expected(format!("demonstrations of {}", task.id))
-            .found(format!("demonstrations of {}", other.id))
-            .hint(format!("train on {}, or take another file", other.id)));
-    }
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
+    }
+    for warning in demos::check_fit(&demonstrations, task)? {
+        progress_line(format!("warning: {}: {warning}", path.display()));
     }
     Ok(Some(demonstrations))
 }

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 /// Rows that pass through all layers together.
 const BLOCK: usize = 256;
 
-/// What multiplies matrices here.
+/// What multiplies matrices on this processor, for reports; [`vector_kind`] says what the element-wise loops use.
 pub fn product_kind() -> &'static str {
     match Engine::best() {
         #[cfg(target_arch = "x86_64")]
