@@ -23,7 +23,7 @@ pub enum Event {
         /// All real steps of learning, as a robot would have taken them.
         env_steps_total: u64,
         /// The method's own figures.
-        report: Report,
+        report: Box<Report>,
     },
     /// It was evaluated.
     Evaluated {
