@@ -15,6 +15,8 @@ pub struct Demonstrated {
     pub rows: ReplayBuffer,
     /// Every state-action pair.
     pub pairs: Pairs,
+    /// The first observation of every episode.
+    pub starts: Pairs,
     /// Observation and action.
     pub widths: (usize, usize),
     episodes: Option<Arc<[Vec<DemoState>]>>,
@@ -53,8 +55,17 @@ impl Demonstrated {
         };
         let states = |rows: &Range<usize>| rows.clone().map(|row| state(rows, row)).collect();
         let episodes: Option<Vec<Vec<DemoState>>> = demonstrations.episodes.iter().map(states).collect();
+        let mut starts = Pairs::new(observation_width);
+        demonstrations.episodes.iter().for_each(|rows| starts.push(demonstrations.observation(rows.start), &[]));
         let widths = (observation_width, action_width);
-        Ok(Self { rows, pairs, widths, episodes: episodes.map(Arc::from) })
+        Ok(Self { rows, pairs, starts, widths, episodes: episodes.map(Arc::from) })
+    }
+
+    /// Rows that no file holds.
+    #[cfg(test)]
+    pub(super) fn of_rows(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
+        let widths = (starts.width, pairs.width - starts.width);
+        Self { rows, pairs, starts, widths, episodes: None }
     }
 
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.

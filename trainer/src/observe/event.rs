@@ -91,4 +91,10 @@ pub struct MetricsLine {
     /// The discriminator's figures.
     #[serde(flatten)]
     pub discriminator: Option<crate::reward::discriminator::DiscriminatorMetrics>,
+    /// IQ-Learn's figures.
+    #[serde(flatten)]
+    pub iq: Option<crate::learners::iq::IqMetrics>,
+    /// PPO's figures.
+    #[serde(flatten)]
+    pub ppo: Option<crate::learners::ppo::PpoMetrics>,
 }

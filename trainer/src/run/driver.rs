@@ -261,6 +261,8 @@ impl<M: Method> StackRun<'_, M> {
             td3_bc: report.td3_bc,
             cloning: report.cloning,
             discriminator: report.discriminator,
+            iq: report.iq,
+            ppo: report.ppo,
         })
     }
 
