@@ -148,7 +148,7 @@ pub struct Collect {
 /// `hype train`
 #[derive(Debug, Args)]
 pub struct Train {
-    /// hype or mm
+    /// hype, hype-resets, mm, filter, bc-reg or bc
     pub method: String,
     /// Task name
     pub task: String,
