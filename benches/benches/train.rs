@@ -9,6 +9,7 @@ use trainer::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfi
 use trainer::learners::block::Block;
 use trainer::learners::sac::Sac;
 use trainer::nn::Cpu;
+use trainer::nn::flex::library_product;
 use trainer::nn::mlp::Activation;
 use trainer::replay::{ReplayBuffer, Rows, Transition};
 use trainer::reward::Reward;
@@ -63,40 +64,14 @@ impl Sizes {
     }
 }
 
-/// What the best single-precision product of this processor's kernels reaches: 256 × 256 × 256, one thread, the `gemm` crate.
+/// What a single-precision product reaches here: 256 × 256 × 256, one thread, the `gemm` crate, at its best.
 fn gemm_limit() -> f64 {
     let size = 256;
-    let (a, b) = (vec![0.5_f32; size * size], vec![0.5_f32; size * size]);
-    let mut c = vec![0.0_f32; size * size];
-    let stride = size as isize;
+    let (a, b, mut c) = (vec![0.5; size * size], vec![0.5; size * size], vec![0.0; size * size]);
     let mut best = Duration::MAX;
     for _ in 0..300 {
         let begin = now();
-        // SAFETY: three square matrices of this size.
-        #[allow(unsafe_code)]
-        unsafe {
-            gemm::gemm(
-                size,
-                size,
-                size,
-                c.as_mut_ptr(),
-                1,
-                stride,
-                false,
-                a.as_ptr(),
-                1,
-                stride,
-                b.as_ptr(),
-                1,
-                stride,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
+        library_product(&a, &b, &mut c, size);
         best = best.min(now().duration_since(begin));
         black_box(&mut c);
     }
@@ -245,7 +220,7 @@ fn ensemble_steps(criterion: &mut Criterion) {
         let mut draw = |width: usize| {
             let mut values = vec![0.0; members * batch * width];
             rng.fill_normal(&mut values);
-            burn::tensor::Tensor::from_data(burn::tensor::TensorData::new(values, [members, batch, width]), &device)
+            ensemble.rows(values, width)
         };
         let (x, y) = (draw(inputs), draw(outputs));
         let (first, middle, last) = (inputs * width, (layers - 1) * width * width, 2 * outputs * width);

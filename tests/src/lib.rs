@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper is a failing test")]
 
+pub mod tree;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -147,6 +149,16 @@ pub const TINY_REWARD: &str = "--set reward.hidden=[32,32] --set reward.batch_si
 /// `train METHOD pendulum` with tiny networks on [`demonstrations`].
 pub fn train_line(method: &str) -> String {
     format!("train {method} pendulum --demos {} {TINY} {TINY_REWARD}", demonstrations().display())
+}
+
+/// Settings of GAIL's two players of the same kind.
+pub const TINY_GAIL: &str = "--set ppo.hidden=[16] --set ppo.rollout_steps=128 --set ppo.epochs=2 --set gail.hidden=[16] --set \
+                             gail.warmup_epochs=2 --set eval.every=500 --set eval.episodes=2";
+
+/// `train METHOD pendulum` for the methods without a discriminator network of the adversarial family.
+pub fn baseline_line(method: &str) -> String {
+    let settings = if method == "gail" { TINY_GAIL } else { TINY };
+    format!("train {method} pendulum --demos {} {settings}", demonstrations().display())
 }
 
 /// Five episodes of the shipped expert on `pendulum`, collected once per test program.

@@ -57,6 +57,12 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
         ("eval expert:pendulum --episodes 0".into(), &["--episodes 0", "at least 1"]),
         ("eval expert:pendulum --tremble 1.5".into(), &["--tremble", "0 to 1", "1.5"]),
         ("demos collect pendulum --episodes 0 -o run".into(), &["--episodes 0"]),
+        ("demos collect pendulum --noise=-1 -o run".into(), &["--noise", "0 or more", "found -1"]),
+        ("demos collect pendulum --noise inf -o run".into(), &["--noise", "found inf"]),
+        ("demos collect pendulum --drop-states 1 -o run".into(), &["--drop-states", "0 to below 1", "found 1"]),
+        ("demos collect pendulum --drop-states nan -o run".into(), &["--drop-states", "NaN"]),
+        ("demos collect pendulum --policy expert:zebra -o run".into(), &["no shipped expert for `zebra`"]),
+        ("demos collect pendulum --policy expertly -o run".into(), &["there is no policy `expertly`"]),
         ("export run -o bundle".into(), &["there is no run in run"]),
         ("plot run -o curves.png".into(), &[".svg", "curves.png"]),
     ];
@@ -89,7 +95,7 @@ fn a_configuration_file_is_checked_like_the_command_line() {
 /// Trains on `demos.hdf5` in `folder`, which must be refused as data, and inspects it likewise where `inspect` says so.
 #[track_caller]
 fn refuses_demonstrations(folder: &Path, task: &str, inspect: bool, wanted: &[&str]) {
-    hype(folder, &format!("train hype {task} --demos demos.hdf5 -o run")).refused(3, wanted);
+    hype(folder, &format!("train hype {task} --demos demos.hdf5 --env-steps 50 -o run")).refused(3, wanted);
     assert!(!folder.join("run").exists());
     if inspect {
         hype(folder, "demos inspect demos.hdf5 --json").refused(3, wanted);
@@ -153,6 +159,125 @@ fn demonstrations_that_do_not_fit_are_named() {
     hype(folder.path(), "train hype pendulum --demos demos.hdf5 --set reset.probability=0.5 -o run")
         .refused(3, &["physics states", "infos/qpos", "reset.probability=0"]);
     assert!(!folder.path().join("run").exists());
+}
+
+/// [`demonstrations`], changed and written as `demos.hdf5` in `folder`.
+fn write_changed(folder: &Path, change: impl FnOnce(&mut Demonstrations)) {
+    let mut changed = demos::read(demonstrations()).unwrap();
+    change(&mut changed);
+    demos::write(&folder.join("demos.hdf5"), &changed).unwrap();
+}
+
+#[test]
+fn demonstrations_in_other_units_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write_changed(folder.path(), |demos| demos.actions_env.iter_mut().for_each(|action| *action *= 2.0));
+    let wanted = ["demos.hdf5", "of 1000 actions lie outside the bounds of pendulum", "`torque` from -2 to 2", "try: "];
+    refuses_demonstrations(folder.path(), "pendulum", false, &wanted);
+    write_changed(folder.path(), |demos| {
+        demos.attributes.insert("control_period_secs".into(), "0.02".into());
+    });
+    let wanted = ["demos.hdf5", "control period", "expected 0.05 s", "0.02 s (attribute"];
+    refuses_demonstrations(folder.path(), "pendulum", false, &wanted);
+    // A file of another program that says nothing of time: its states do. Here every second step is left out.
+    write_changed(folder.path(), |demos| {
+        demos.attributes.remove("control_period_secs");
+        let mut slow = Recorder::new(3, 1, Some((1, 1)));
+        for rows in &demos.episodes {
+            for row in rows.clone().step_by(2) {
+                slow.step(&RecordedStep {
+                    observation: demos.observation(row),
+                    action_env: demos.action_env(row),
+                    next_observation: demos.next_observation(row + 1),
+                    reward: f64::from(demos.rewards[row]),
+                    terminated: false,
+                    truncated: row + 2 == rows.end,
+                    state: demos.state(row),
+                });
+            }
+            slow.keep_episode();
+        }
+        *demos = slow.finish("pendulum", BTreeMap::new()).unwrap();
+    });
+    refuses_demonstrations(folder.path(), "pendulum", false, &["control period", "about 0.10 s", "velocities"]);
+}
+
+#[test]
+fn demonstrations_of_nothing_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = std::env::var_os("HYPE_PYTHON");
+    for (name, script) in EMPTY_FILES {
+        let Some(python) = &python else {
+            println!("SKIPPED demonstrations_of_nothing_are_named, {name}: HYPE_PYTHON is not set");
+            continue;
+        };
+        let made = Command::new(python).args(["-c", script]).current_dir(folder.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        refuses_demonstrations(folder.path(), "pendulum", true, &["demos.hdf5", "no episode in it", "demos collect"]);
+    }
+    hype(folder.path(), "demos collect hopper --policy random --episodes 5 -o demos.hdf5").good();
+    let wanted =
+        ["demos.hdf5 holds only failures of the task hopper", "random 18", "5 episodes", "demos collect hopper"];
+    refuses_demonstrations(folder.path(), "hopper", false, &wanted);
+    // One success is enough, but it must be among those that are used.
+    hype(folder.path(), "demos collect hopper --episodes 1 -o good.hdf5").good();
+    let (mut all, good) = (
+        demos::read(&folder.path().join("demos.hdf5")).unwrap(),
+        demos::read(&folder.path().join("good.hdf5")).unwrap(),
+    );
+    let start = all.len();
+    all.episodes.push(start..start + good.len());
+    all.observations.extend(good.observations);
+    all.actions_env.extend(good.actions_env);
+    all.next_observations.extend(good.next_observations);
+    all.rewards.extend(good.rewards);
+    all.terminals.extend(good.terminals);
+    all.timeouts.extend(good.timeouts);
+    all.states = None;
+    demos::write(&folder.path().join("demos.hdf5"), &all).unwrap();
+    hype(folder.path(), "train hype hopper --demos demos.hdf5 --demos-limit 5 -o run").refused(3, &["only failures"]);
+    let told =
+        hype(folder.path(), "train hype hopper --demos demos.hdf5 --env-steps 1 --set eval.episodes=1 -o run").good();
+    assert!(told.stderr.contains("5 of 6 episodes are shorter than the horizon of 1000 steps"), "{}", told.stderr);
+}
+
+/// Files without a step, as h5py writes them: name and script.
+const EMPTY_FILES: [(&str, &str); 2] = [
+    (
+        "D4RL",
+        "import h5py, numpy as np
+with h5py.File('demos.hdf5', 'w') as f:
+    for name, shape in dict(observations=(0, 3), actions=(0, 1), next_observations=(0, 3), rewards=(0,)).items():
+        f.create_dataset(name, shape, 'f4')
+    for name in ['terminals', 'timeouts']: f.create_dataset(name, (0,), '?')",
+    ),
+    (
+        "Minari",
+        "import h5py, numpy as np
+with h5py.File('demos.hdf5', 'w') as f:
+    g = f.create_group('episode_0')
+    g['observations'] = np.zeros((1, 3)); g['actions'] = np.zeros((0, 1)); g['rewards'] = np.zeros(0)
+    g['terminations'] = np.zeros(0, '?'); g['truncations'] = np.zeros(0, '?')",
+    ),
+];
+
+#[test]
+fn odd_demonstrations_are_warned_about_with_what_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = train_line("hype").replace(&demonstrations().display().to_string(), "demos.hdf5");
+    write_changed(folder.path(), |demos| demos.actions_env.fill(0.5));
+    let told = hype(folder.path(), &format!("{line} --env-steps 100 -o constant")).good();
+    for part in ["warning: ", "action channel 0 is constant (0.5)", "imitation holds it at that value"] {
+        assert!(told.stderr.contains(part), "{part:?} in {}", told.stderr);
+    }
+    write_changed(folder.path(), |demos| demos.timeouts[449] = true);
+    let told = hype(folder.path(), &format!("{line} --env-steps 100 -o short")).good();
+    for part in ["warning: ", "2 of 6 episodes are shorter than the horizon of 200 steps", "has 50", "what comes later"]
+    {
+        assert!(told.stderr.contains(part), "{part:?} in {}", told.stderr);
+    }
+    let quiet = hype(folder.path(), &format!("{} --env-steps 100 -o quiet", train_line("hype"))).good();
+    assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn hype_learns_to_swing_up_from_five_demonstrations() {
     let demos = folder.path().join("demos.hdf5");
     let unused = Streams::new(0).stream("random_policy");
     let mut expert = policy::open("expert", Some("pendulum"), EngineChoice::Auto, Slot::Last, unused).unwrap();
-    let collection = Collection { episodes: 5, full_length: true, seed: 0 };
+    let collection = Collection { episodes: 5, full_length: true, ..Collection::default() };
     collect(&mut expert, &task, collection, &demos).unwrap();
 
     let overrides = Overrides {

@@ -266,6 +266,18 @@ fn cloning_resumes_too() {
 }
 
 #[test]
+fn the_baselines_resume_too() {
+    for method in ["iq-learn", "gail", "sqil", "adril"] {
+        let folder = tempfile::tempdir().unwrap();
+        let line = hype_tests::baseline_line(method);
+        hype(folder.path(), &format!("{line} {STEPS} -o whole")).good();
+        interrupt(folder.path(), &format!("{line} {STEPS} -o run"), "TERM", 4);
+        hype(folder.path(), "resume run").good();
+        assert_same_run(&folder.path().join("run"), &folder.path().join("whole"), &[0]);
+    }
+}
+
+#[test]
 fn an_expert_resumes_too() {
     let folder = tempfile::tempdir().unwrap();
     let line = format!("expert pendulum {} --env-steps 2500", hype_tests::TINY);

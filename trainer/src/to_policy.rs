@@ -3,8 +3,8 @@
 use crate::config::Reduction as CostReduction;
 use crate::envs::Task;
 use crate::error::Result;
-use crate::methods::{DiscriminatorNetwork, Networks};
-use crate::nn::mlp::{self, MlpSpec};
+use crate::methods::{DiscriminatorNetwork, Networks, Reading};
+use crate::nn::mlp::{self, Activation as Between, MlpSpec};
 use crate::nn::optimizer::values;
 use crate::reward::discriminator;
 use burn::backend::Flex;
@@ -12,7 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 use export::Reference;
 use policy_runtime::contract::Channel;
 use policy_runtime::kernel::Activation;
-use policy_runtime::spec::{Dense, Mlp, Reduction, Squash};
+use policy_runtime::spec::{Dense, Mlp, Normalizer, Reduction, Squash};
 use policy_runtime::{Contract, DiscriminatorGraph, Fallback, PolicyGraph};
 
 /// The contract of policies for `task`: its channels, bounds and control period.
@@ -38,14 +38,24 @@ pub fn contract(task: &Task) -> Contract {
     }
 }
 
-/// The deterministic policy: the mean of the actor, squashed, in environment units.
+/// The deterministic policy: the mean of the actor, squashed or clamped, in environment units.
 pub fn policy_graph(networks: &Networks, contract: &Contract) -> Result<PolicyGraph> {
     let (spec, params) = &networks.actor;
     let mut layers = dense_layers(spec, params, 0);
+    if networks.reading != Reading::Squashed {
+        return Ok(PolicyGraph::for_contract(contract, normalizer(&networks.reading), layers, Squash::None)?);
+    }
     if let Some(head) = layers.last_mut() {
         *head = first_columns(head, contract.action.len());
     }
     Ok(PolicyGraph::for_contract(contract, None, layers, Squash::Tanh)?)
+}
+
+fn normalizer(reading: &Reading) -> Option<Normalizer> {
+    match reading {
+        Reading::Squashed => None,
+        Reading::Clamped { mean, std } => Some(Normalizer { mean: mean.clone(), std: std.clone() }),
+    }
 }
 
 /// The learned reward.
@@ -58,10 +68,18 @@ pub fn discriminator_graph(network: &DiscriminatorNetwork, contract: &Contract) 
         CostReduction::Mean => Reduction::Mean,
         CostReduction::Max => Reduction::Max,
     };
-    Ok(DiscriminatorGraph::for_contract(contract, members, network.clip.map(|c| c as f32), reduction)?)
+    let mut graph = DiscriminatorGraph::for_contract(contract, members, network.clip.map(|c| c as f32), reduction)?;
+    graph.normalizer = normalizer(&network.reading);
+    graph.validate_for(contract)?;
+    Ok(graph)
 }
 
 fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize) -> Vec<Dense> {
+    let hidden = match spec.activation {
+        Between::Relu => Activation::Relu,
+        Between::Tanh => Activation::Tanh,
+        Between::Silu => Activation::Silu,
+    };
     spec.layers()
         .enumerate()
         .map(|(index, layer)| {
@@ -71,7 +89,7 @@ fn dense_layers(spec: &MlpSpec, params: &[f32], member: usize) -> Vec<Dense> {
                 outputs: layer.outputs,
                 weights: params[layer.weight + member * size..][..size].to_vec(),
                 bias: params[layer.bias + member * layer.outputs..][..layer.outputs].to_vec(),
-                activation: if index + 1 < spec.depth() { Activation::Relu } else { Activation::Identity },
+                activation: if index + 1 < spec.depth() { hidden } else { Activation::Identity },
             }
         })
         .collect()
@@ -106,9 +124,13 @@ type Outcome = std::result::Result<Vec<f32>, Box<dyn std::error::Error + Send + 
 impl Reference for Trained<'_> {
     fn actions(&mut self, observations: &[f32], rows: usize) -> Outcome {
         let (spec, params) = &self.networks.actor;
-        let head = mlp::forward(spec, tensor(observations, rows), vector(params));
+        let seen = tensor(&self.networks.reading.seen(observations), rows);
         let width = self.task.action_width();
-        let unit = values(head.narrow(2, 0, width).tanh());
+        let mean = mlp::forward(spec, seen, vector(params)).narrow(2, 0, width);
+        let unit = values(match self.networks.reading {
+            Reading::Squashed => mean.tanh(),
+            Reading::Clamped { .. } => mean.clamp(-1.0, 1.0),
+        });
         let (scale, mut env) = (self.task.action_scale(), vec![0.0; unit.len()]);
         for (unit, env) in unit.chunks_exact(width).zip(env.chunks_exact_mut(width)) {
             scale.to_env(unit, env)?;
@@ -123,7 +145,8 @@ impl Reference for Trained<'_> {
         for (env, unit) in actions.chunks_exact(width).zip(unit.chunks_exact_mut(width)) {
             scale.to_unit(env, unit)?;
         }
-        let pairs = Tensor::cat(vec![tensor(observations, rows), tensor(&unit, rows)], 2);
+        let seen = network.reading.seen(observations);
+        let pairs = Tensor::cat(vec![tensor(&seen, rows), tensor(&unit, rows)], 2);
         let outputs = mlp::forward(&network.spec, pairs, vector(&network.params));
         Ok(values(discriminator::cost(outputs, network.spec.members, network.clip, network.reduction).neg()))
     }

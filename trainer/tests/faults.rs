@@ -1,60 +1,20 @@
 //! Each fault of the published code is a switch, off by default, and makes the difference that it is named for.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{config, demonstrations, expert, game};
 use serde_json::Value;
-use std::sync::OnceLock;
-use trainer::cli::collect::{Collection, collect};
-use trainer::cli::policy;
-use trainer::config::{Overrides, RunConfig, resolve};
-use trainer::demos::{self, Demonstrations};
 use trainer::envs;
 use trainer::methods::Method;
 use trainer::methods::bc::Bc;
 use trainer::methods::demonstrated::Demonstrated;
 use trainer::methods::hype::Hype;
 use trainer::nn::Cpu;
-use trainer::run::Slot;
-use trainer::run::rng::Streams;
-
-/// Two episodes of the shipped expert on the pendulum.
-fn demonstrations() -> &'static Demonstrations {
-    static DEMOS: OnceLock<Demonstrations> = OnceLock::new();
-    DEMOS.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("demos.hdf5");
-        let unused = Streams::new(0).stream("random_policy");
-        let engine = policy_runtime::EngineChoice::Auto;
-        let mut expert = policy::open("expert", Some("pendulum"), engine, Slot::Last, unused).unwrap();
-        let collection = Collection { episodes: 2, full_length: true, seed: 0 };
-        collect(&mut expert, &envs::task("pendulum").unwrap(), collection, &file).unwrap();
-        demos::read(&file).unwrap()
-    })
-}
-
-fn config(method: &str, set: &[&str]) -> RunConfig {
-    let mut all = vec!["sac.hidden=[8]", "sac.batch_size=8"];
-    if method != "bc" {
-        let small =
-            ["reward.hidden=[8]", "reward.batch_size=16", "reward.update_every=128", "reward.rollout_episodes=1"];
-        all.extend(small);
-        all.extend(["td3_bc.hidden=[8]", "td3_bc.batch_size=8"]);
-    }
-    all.extend(set);
-    let set = all.into_iter().map(String::from).collect();
-    resolve(method, "pendulum", &Overrides { set, seeds: vec![0], ..Overrides::default() }).unwrap()
-}
-
-fn expert() -> Demonstrated {
-    Demonstrated::new(demonstrations(), &envs::task("pendulum").unwrap()).unwrap()
-}
-
-fn game(config: &RunConfig, expert: Demonstrated) -> Hype<Cpu> {
-    Hype::new(config, config.reward.as_ref().unwrap(), expert, &[0], &Default::default()).unwrap()
-}
 
 /// `method` after `env_steps` environment steps.
 fn learned(method: &str, set: &[&str], env_steps: u64) -> Hype<Cpu> {
-    let mut game = game(&config(method, set), expert());
+    let mut game = game(&config(method, set), expert(), &[0]);
     while game.counts(0).env_steps() < env_steps {
         game.advance().unwrap();
     }
@@ -80,7 +40,7 @@ fn bc_reg_imitates_its_own_replay() {
         let mut other = demonstrations().clone();
         other.actions_env.iter_mut().for_each(|action| *action *= scale);
         expert.rows = Demonstrated::new(&other, &task).unwrap().rows;
-        let mut game = game(&config, expert);
+        let mut game = game(&config, expert, &[0]);
         (0..4).for_each(|_| drop(game.advance().unwrap()));
         actor(&game)
     };
@@ -188,7 +148,7 @@ fn each_outer_iteration_starts_again() {
 #[test]
 fn the_sawtooth_falls_to_zero_within_an_iteration() {
     let moves = |set: &[&str]| {
-        let mut game = game(&config("mm", set), expert());
+        let mut game = game(&config("mm", set), expert(), &[0]);
         (0..3).for_each(|_| drop(game.advance().unwrap()));
         let before = actor(&game);
         game.advance().unwrap();

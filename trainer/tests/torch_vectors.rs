@@ -12,6 +12,9 @@ use trainer::nn::optimizer::{OptimizerConfig, Parameters, values};
 use trainer::nn::{Cpu, Inner};
 use trainer::reward::discriminator;
 
+#[path = "torch_vectors/baselines.rs"]
+mod baselines;
+
 type Plain = Inner<Cpu>;
 
 /// The payload of a vector file, after checking that its digest belongs to it.

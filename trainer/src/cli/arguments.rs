@@ -128,12 +128,18 @@ pub struct Collect {
     /// Episodes to keep
     #[arg(long, default_value_t = 64)]
     pub episodes: usize,
-    /// A policy file, run, bundle, `expert` or `random`
+    /// A policy file, run, bundle, `expert`, `expert:TASK` or `random`
     #[arg(long, default_value = "expert")]
     pub policy: String,
-    /// Keep only episodes that reach the horizon (the default for `expert`)
+    /// Keep only episodes that reach the horizon (the default for an expert without noise)
     #[arg(long)]
     pub full_length: bool,
+    /// Add normal noise of this standard deviation to every action, in units of [-1, 1]
+    #[arg(long, default_value_t = 0.0, value_name = "S")]
+    pub noise: f64,
+    /// Remove this share of the steps at random
+    #[arg(long, default_value_t = 0.0, value_name = "FRACTION")]
+    pub drop_states: f64,
     /// Chooses the start states
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -142,7 +148,7 @@ pub struct Collect {
 /// `hype train`
 #[derive(Debug, Args)]
 pub struct Train {
-    /// hype or mm
+    /// hype, hype-resets, mm, filter, bc-reg or bc
     pub method: String,
     /// Task name
     pub task: String,

@@ -131,16 +131,17 @@ fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
 
 fn collect_demonstrations(arguments: &Collect, out: &mut dyn Write) -> Result<()> {
     let task = envs::task(&arguments.task)?;
-    if arguments.episodes == 0 {
-        return Err(Error::config("--episodes 0").expected("at least 1"));
-    }
     let random = Streams::new(arguments.seed).stream("random_policy");
     let mut loaded = policy::open(&arguments.policy, Some(&task.id), EngineChoice::Auto, Slot::Last, random)?;
-    // A truncated task hides entries from the learner, not from its expert.
-    let whole = task.id.strip_suffix("-truncated").map_or_else(|| Ok(task.clone()), envs::task)?;
-    loaded.check_fits(&whole)?;
-    let full_length = arguments.full_length || arguments.policy.starts_with("expert");
-    let collection = collect::Collection { episodes: arguments.episodes, full_length, seed: arguments.seed };
+    loaded.check_fits_world(&task)?;
+    let as_the_paper = policy::is_expert(&arguments.policy) && arguments.noise == 0.0;
+    let collection = collect::Collection {
+        episodes: arguments.episodes,
+        full_length: arguments.full_length || as_the_paper,
+        seed: arguments.seed,
+        noise: arguments.noise,
+        drop_states: arguments.drop_states,
+    };
     let collected = collect::collect(&mut loaded, &task, collection, &arguments.output)?;
     say(
         out,
@@ -177,7 +178,7 @@ fn play(arguments: &Eval, out: &mut dyn Write) -> Result<()> {
         loaded.label += " (best checkpoint: oracle)";
     }
     let task = envs::task(&name)?;
-    loaded.check_fits(&task)?;
+    loaded.check_fits_world(&task)?;
     let env = EnvConfig { tremble: arguments.tremble };
     let evaluation = evaluate::evaluate(&mut loaded, &task, &env, arguments.episodes, arguments.seed)?;
     evaluation.write(arguments.json, out).map_err(|e| Error::system("cannot write to standard output").source(e))

@@ -3,6 +3,7 @@
 use crate::backend;
 use crate::envs::mujoco::{Library, Model, Sources, fetch};
 use crate::error::{Error, Result};
+use crate::nn::flex;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -100,28 +101,11 @@ fn finding(part: &'static str, state: State, found: impl Into<String>, mend: Opt
 fn cpu() -> Finding {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let place = format!("{} on {}, {cores} cores", std::env::consts::ARCH, std::env::consts::OS);
-    let (state, kernels) = kernels();
-    finding("cpu", state, format!("{place}, {kernels}"), None)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn kernels() -> (State, &'static str) {
-    if std::is_x86_feature_detected!("avx512f") {
-        (State::Good, "AVX-512 kernels")
-    } else if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        (State::Good, "AVX2 kernels")
-    } else {
-        (State::Note, "neither AVX2 nor AVX-512: learning will be slow")
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn kernels() -> (State, &'static str) {
-    if cfg!(target_arch = "aarch64") {
-        (State::Good, "NEON kernels")
-    } else {
-        (State::Note, "scalar kernels: learning will be slow")
-    }
+    let (products, loops) = (flex::product_kind(), flex::vector_kind());
+    let slow = loops == "plain" && cfg!(target_arch = "x86_64");
+    let state = if slow { State::Note } else { State::Good };
+    let hint = if slow { "; neither AVX2 nor AVX-512: learning will be slow" } else { "" };
+    finding("cpu", state, format!("{place}; matrix products by {products}, loops {loops}{hint}"), None)
 }
 
 fn cache(sources: &Sources) -> Finding {

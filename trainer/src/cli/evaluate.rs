@@ -2,9 +2,9 @@
 
 use super::policy::Loaded;
 use crate::config::EnvConfig;
-use crate::envs::{Ending, Purpose, Task, World, WorldConfig};
+use crate::envs::{Purpose, Task, World, WorldConfig};
 use crate::error::Result;
-use crate::eval::{Episode, mean_return};
+use crate::eval::{Episode, mean_return, play_in};
 use crate::run::rng::Streams;
 use serde::Serialize;
 use std::io::Write;
@@ -40,26 +40,16 @@ pub fn evaluate(loaded: &mut Loaded, task: &Task, env: &EnvConfig, episodes: u64
     let mut world = World::new(&task.id, config, Streams::new(seed), "env/eval")?;
     let (scale, width) = (task.action_scale(), task.action_width());
     let (mut action, mut unit) = (vec![0.0; width], vec![0.0; width]);
-    let mut played = Vec::new();
-    for _ in 0..episodes {
-        world.reset()?;
-        let mut episode = Episode { total_reward: 0.0, length: 0 };
-        let mut ending = Ending::Continues;
-        while ending == Ending::Continues {
-            loaded.player.act(task, world.observation(), &mut action)?;
-            // Only the unit-action entrance trembles; without trembling exactly the policy's own action is executed.
-            let step = if env.tremble > 0.0 {
-                scale.to_unit(&action, &mut unit)?;
-                world.step(&unit, Purpose::Evaluation)?
-            } else {
-                world.step_env(&action, Purpose::Evaluation)?
-            };
-            episode.total_reward += step.reward;
-            episode.length += 1;
-            ending = step.ending;
+    let played = play_in(&mut world, episodes, |world| {
+        loaded.act(world, &mut action)?;
+        // Only the unit-action entrance trembles; without trembling exactly the policy's own action is executed.
+        if env.tremble > 0.0 {
+            scale.to_unit(&action, &mut unit)?;
+            world.step(&unit, Purpose::Evaluation)
+        } else {
+            world.step_env(&action, Purpose::Evaluation)
         }
-        played.push(episode);
-    }
+    })?;
     let mean = mean_return(&played);
     let count = played.len().max(1) as f64;
     let variance = played.iter().map(|e| (e.total_reward - mean).powi(2)).sum::<f64>() / count;

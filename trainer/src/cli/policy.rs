@@ -1,6 +1,6 @@
 //! POLICY on the command line: a file, a run, a bundle, `expert:TASK` or `random`.
 
-use crate::envs::{Task, task};
+use crate::envs::{Task, World, task};
 use crate::error::{Error, Result};
 use crate::experts::expert;
 use crate::run::directory::{Slot, checkpoint_path, read_config};
@@ -30,7 +30,7 @@ pub struct Loaded {
 
 impl Player {
     /// Writes the action for one raw observation, in environment units.
-    pub fn act(&mut self, task: &Task, observation: &[f32], action_env: &mut [f32]) -> Result<()> {
+    fn act(&mut self, task: &Task, observation: &[f32], action_env: &mut [f32]) -> Result<()> {
         match self {
             Self::Network(policy) => {
                 let observation = Observation { values: observation, stamp_nanos: 0 };
@@ -57,8 +57,8 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot
     if name == "random" {
         return Ok(Loaded { player: Player::Random(Box::new(random)), task: None, label: "random".into() });
     }
-    if let Some(task) = name.strip_prefix("expert") {
-        let task = match (task.strip_prefix(':'), for_task) {
+    if is_expert(name) {
+        let task = match (name.strip_prefix("expert:"), for_task) {
             (Some(task), _) | (None, Some(task)) => task,
             (None, None) => return Err(Error::config("POLICY `expert` without a task").hint("write expert:TASK")),
         };
@@ -83,6 +83,11 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot
             .hint("hype eval expert:pendulum plays the expert that comes with the program"));
     }
     Ok(network(Policy::load(path, engine)?, name.into()))
+}
+
+/// Whether POLICY means a shipped expert.
+pub fn is_expert(name: &str) -> bool {
+    name == "expert" || name.starts_with("expert:")
 }
 
 fn network(policy: Policy, label: String) -> Loaded {
@@ -118,6 +123,25 @@ pub fn read_run_config(path: &Path) -> Result<RunConfig> {
 }
 
 impl Loaded {
+    /// Writes the action for what `world` shows, in environment units. A policy of the full task sees all of a `-truncated` one.
+    pub fn act(&mut self, world: &World, action_env: &mut [f32]) -> Result<()> {
+        let sees = |observation: &[f32]| match &self.player {
+            Player::Network(policy) => policy.observation_width() == observation.len(),
+            Player::Random(_) => true,
+        };
+        let observation = if sees(world.observation()) { world.observation() } else { world.full_observation() };
+        self.player.act(world.task(), observation, action_env)
+    }
+
+    /// Refuses a network that fits neither `task` nor the full task of which it shows a part.
+    pub fn check_fits_world(&self, task: &Task) -> Result<()> {
+        let fits = self.check_fits(task);
+        match task.id.strip_suffix("-truncated") {
+            Some(whole) if fits.is_err() => self.check_fits(&crate::envs::task(whole)?),
+            _ => fits,
+        }
+    }
+
     /// Refuses a network that was made for another task: other widths, or other channels.
     pub fn check_fits(&self, task: &Task) -> Result<()> {
         let Player::Network(policy) = &self.player else { return Ok(()) };

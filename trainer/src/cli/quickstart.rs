@@ -61,7 +61,12 @@ pub fn quickstart(arguments: &Quickstart, out: &mut dyn Write) -> Result<()> {
     let demos = folder.join("demos.hdf5");
     crate::run::files::create_folder(folder)?;
     let mut expert = open("expert", &task)?;
-    let collection = collect::Collection { episodes: DEMONSTRATIONS, full_length: true, seed: arguments.seed };
+    let collection = collect::Collection {
+        episodes: DEMONSTRATIONS,
+        full_length: true,
+        seed: arguments.seed,
+        ..collect::Collection::default()
+    };
     let collected = collect::collect(&mut expert, &task, collection, &demos)?;
     progress_line(format_args!(
         "      {} episodes, {} steps, mean return {:.0}",

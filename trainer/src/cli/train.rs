@@ -6,12 +6,16 @@ use crate::config::RunConfig;
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
+use crate::methods::adril::Adril;
 use crate::methods::bc::Bc;
 use crate::methods::demonstrated::Demonstrated;
 use crate::methods::expert::Expert;
+use crate::methods::gail::Gail;
 use crate::methods::hype::Hype;
+use crate::methods::iq_learn::IqLearn;
+use crate::methods::sqil::Sqil;
 use crate::nn::{Cpu, Train};
-use crate::observe::Observer;
+use crate::observe::{Observer, progress_line};
 use crate::run::directory::{Slot, is_finished, read_provenance};
 use crate::run::driver::{Layout, Outcome, run_cohort};
 use crate::run::{Provenance, RunDirectory};
@@ -137,28 +141,39 @@ fn learn<B: Train>(
     layout: Layout,
     device: &B::Device,
 ) -> Result<Outcome> {
-    match expert {
-        None => run_cohort(config, directory, observer, layout, |seeds| Expert::<B>::new(config, seeds, device)),
-        Some(expert) if config.method == "bc" => run_cohort(config, directory, observer, layout, |seeds| {
-            Ok(Bc::<B>::new(config, expert.clone(), seeds, device))
+    let Some(expert) = expert else {
+        return run_cohort(config, directory, observer, layout, |seeds| Expert::<B>::new(config, seeds, device));
+    };
+    let fresh = || expert.clone();
+    match config.method.as_str() {
+        "bc" => {
+            run_cohort(config, directory, observer, layout, |seeds| Ok(Bc::<B>::new(config, fresh(), seeds, device)))
+        }
+        "gail" => run_cohort(config, directory, observer, layout, |seeds| {
+            let tables = (needed(config, "ppo", &config.ppo)?, needed(config, "gail", &config.gail)?);
+            Gail::<B>::new(config, tables, &expert, seeds, device)
         }),
-        Some(expert) => run_cohort(config, directory, observer, layout, |seeds| {
-            adversarial::<B>(config, expert.clone(), seeds, device)
+        "iq-learn" => run_cohort(config, directory, observer, layout, |seeds| {
+            IqLearn::<B>::new(config, needed(config, "iq", &config.iq)?, fresh(), seeds, device)
+        }),
+        "sqil" => {
+            run_cohort(config, directory, observer, layout, |seeds| Sqil::<B>::new(config, fresh(), seeds, device))
+        }
+        "adril" => run_cohort(config, directory, observer, layout, |seeds| {
+            Adril::<B>::new(config, needed(config, "adril", &config.adril)?, fresh(), seeds, device)
+        }),
+        _ => run_cohort(config, directory, observer, layout, |seeds| {
+            Hype::<B>::new(config, needed(config, "reward", &config.reward)?, fresh(), seeds, device)
         }),
     }
 }
 
-fn adversarial<B: Train>(
-    config: &RunConfig,
-    expert: Demonstrated,
-    seeds: &[u64],
-    device: &B::Device,
-) -> Result<Hype<B>> {
-    let reward = config.reward.as_ref().ok_or_else(|| {
-        Error::config(format!("the configuration of {} lacks the table `reward`", config.method))
+/// The table of the configuration that the method cannot do without.
+fn needed<'a, T>(config: &RunConfig, name: &str, table: &'a Option<T>) -> Result<&'a T> {
+    table.as_ref().ok_or_else(|| {
+        Error::config(format!("the configuration of {} lacks the table `{name}`", config.method))
             .hint("start from a preset: hype train METHOD TASK")
-    })?;
-    Hype::new(config, reward, expert, seeds, device)
+    })
 }
 
 /// The demonstrations that `config` names, checked against the task; none for forward reinforcement learning.
@@ -172,16 +187,11 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
             .hint(format!("hype demos collect {} -o demos.hdf5", config.task))
     })?;
     let mut demonstrations = demos::read(path)?;
-    demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
-    let recorded_on = demonstrations.task.as_deref().and_then(|id| envs::task(id).ok());
-    if let Some(other) = recorded_on.filter(|other| !other.has_channels_of(task)) {
-        return Err(Error::data(format!("{} has other channels than the task {}", path.display(), task.id))
-            .expected(format!("demonstrations of {}", task.id))
-            .found(format!("demonstrations of {}", other.id))
-            .hint(format!("train on {}, or take another file", other.id)));
-    }
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
+    }
+    for warning in demos::check_fit(&demonstrations, task)? {
+        progress_line(format!("warning: {}: {warning}", path.display()));
     }
     Ok(Some(demonstrations))
 }

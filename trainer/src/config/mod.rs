@@ -2,6 +2,7 @@
 //!
 //! Precedence: preset < `--config` file < `--set` < explicit flags.
 
+mod baselines;
 mod parts;
 mod presets;
 mod resolve;
@@ -9,6 +10,7 @@ mod resolve;
 mod tests;
 mod validate;
 
+pub use baselines::{AdrilConfig, Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows, PpoConfig, TimeLimits};
 pub use parts::{
     BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,
     ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig,
@@ -48,7 +50,8 @@ pub struct RunConfig {
     pub env: EnvConfig,
     /// Evaluation.
     pub eval: EvalConfig,
-    /// Soft actor-critic, where `learner` names it.
+    /// Soft actor-critic, where `learner` names it; GAIL has none.
+    #[serde(default = "SacConfig::absent", skip_serializing_if = "SacConfig::is_absent")]
     pub sac: SacConfig,
     /// TD3+BC, where `learner` names it; none where the method does not offer it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,18 @@ pub struct RunConfig {
     pub hybrid: HybridConfig,
     /// Episode starts.
     pub reset: ResetConfig,
+    /// IQ-Learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iq: Option<IqConfig>,
+    /// GAIL's policy learner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppo: Option<PpoConfig>,
+    /// GAIL's discriminator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gail: Option<GailConfig>,
+    /// AdRIL's outer loop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adril: Option<AdrilConfig>,
     /// Faults of the published code, all off by default.
     #[serde(default)]
     pub faults: FaultsConfig,

@@ -6,9 +6,13 @@ use toml::{Table, Value};
 const EXPERT: &str = include_str!("../../presets/expert.toml");
 const ADVERSARIAL: &str = include_str!("../../presets/adversarial.toml");
 const BC: &str = include_str!("../../presets/bc.toml");
+const GAIL: &str = include_str!("../../presets/gail.toml");
+const IQ_LEARN: &str = include_str!("../../presets/iq_learn.toml");
+const LABELLED: &str = include_str!("../../presets/labelled.toml");
 
 /// Methods that `hype train` takes.
-pub const METHODS: [&str; 6] = ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg"];
+pub const METHODS: [&str; 10] =
+    ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg", "gail", "iq-learn", "sqil", "adril"];
 
 /// Which published source a preset follows: `fixed` is right, `code` has the published faults, `paper` is as written.
 pub const PROFILES: [&str; 3] = ["fixed", "code", "paper"];
@@ -19,6 +23,9 @@ pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
     let text = match method {
         "expert" => EXPERT,
         "bc" => BC,
+        "gail" => GAIL,
+        "iq-learn" => IQ_LEARN,
+        "sqil" | "adril" => LABELLED,
         other if METHODS.contains(&other) => ADVERSARIAL,
         other => return Err(unknown("method", other, &METHODS)),
     };

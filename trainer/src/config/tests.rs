@@ -14,12 +14,14 @@ fn every_preset_resolves_and_survives_its_own_file() {
                 let config = resolve(method, task, &overrides).unwrap();
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
-                let mixes = ["hype", "hype-resets"].contains(&method);
-                assert_eq!(config.hybrid.schedule.is_empty(), !mixes, "only HyPE mixes expert rows");
+                let mixes = ["hype", "hype-resets", "sqil", "adril"].contains(&method);
+                assert_eq!(config.hybrid.schedule.is_empty(), !mixes, "{method} and expert rows");
                 let resets = ["filter", "hype-resets"].contains(&method);
                 assert_eq!(config.reset.probability > 0.0, resets, "{method} {task}");
                 assert_eq!(config.bc_reg.is_some(), method == "bc-reg");
-                assert_eq!(config.faults == FaultsConfig::default(), profile != "code" || method == "expert");
+                let has_faults = ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg"].contains(&method);
+                let faulty = profile == "code" && has_faults;
+                assert_eq!(config.faults != FaultsConfig::default(), faulty, "{method} {profile}");
             }
         }
     }

@@ -1,27 +1,17 @@
 //! Ranges: a value outside is refused with its key, the value and what is allowed.
 
-use super::{LearnerKind, RunConfig, Stage, Td3BcConfig};
+use super::{GailConfig, IqConfig, LearnerKind, PpoConfig, RateSchedule, RunConfig, SacConfig, Stage, Td3BcConfig};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
 pub(super) fn validate(config: &RunConfig) -> Result<()> {
-    let sac = &config.sac;
     at_least("env_steps", config.env_steps, 1)?;
     probability("env.tremble", config.env.tremble)?;
     probability("reset.probability", config.reset.probability)?;
     at_least("eval.every", config.eval.every, 1)?;
     at_least("eval.episodes", config.eval.episodes, 1)?;
-    widths("sac.hidden", &sac.hidden)?;
-    check("sac.discount", sac.discount, (0.0..1.0).contains(&sac.discount), "0 ≤ discount < 1")?;
-    probability("sac.polyak_rate", sac.polyak_rate)?;
-    at_least("sac.batch_size", sac.batch_size as u64, 2)?;
-    at_least("sac.replay_capacity", sac.replay_capacity as u64, 1)?;
-    at_least("sac.train_every", sac.train_every, 1)?;
-    at_least("sac.grad_steps", sac.grad_steps, 1)?;
-    positive("sac.learning_rate", sac.learning_rate)?;
-    positive("sac.initial_temperature", sac.initial_temperature)?;
-    if let Some(entropy) = sac.target_entropy {
-        check("sac.target_entropy", entropy, entropy.is_finite(), "a finite number")?;
+    if config.ppo.is_none() {
+        validate_sac(&config.sac)?;
     }
     if let Some(td3_bc) = &config.td3_bc {
         validate_td3_bc(td3_bc)?;
@@ -56,10 +46,63 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
         check("hybrid.schedule", until, until > entered, "stages that end later than the one before")?;
         entered = until;
     }
+    config.iq.as_ref().map_or(Ok(()), validate_iq)?;
+    config.ppo.as_ref().map_or(Ok(()), validate_ppo)?;
+    config.gail.as_ref().map_or(Ok(()), validate_gail)?;
+    config.adril.as_ref().map_or(Ok(()), |adril| at_least("adril.update_every", adril.update_every, 1))?;
     if config.demos_limit == Some(0) {
         return check("demos_limit", 0, false, "at least 1 episode");
     }
     Ok(())
+}
+
+fn validate_sac(sac: &SacConfig) -> Result<()> {
+    widths("sac.hidden", &sac.hidden)?;
+    check("sac.discount", sac.discount, (0.0..1.0).contains(&sac.discount), "0 ≤ discount < 1")?;
+    probability("sac.polyak_rate", sac.polyak_rate)?;
+    at_least("sac.batch_size", sac.batch_size as u64, 2)?;
+    at_least("sac.replay_capacity", sac.replay_capacity as u64, 1)?;
+    at_least("sac.train_every", sac.train_every, 1)?;
+    at_least("sac.grad_steps", sac.grad_steps, 1)?;
+    positive("sac.learning_rate", sac.learning_rate)?;
+    positive("sac.initial_temperature", sac.initial_temperature)?;
+    if let Some(entropy) = sac.target_entropy {
+        check("sac.target_entropy", entropy, entropy.is_finite(), "a finite number")?;
+    }
+    Ok(())
+}
+
+fn validate_iq(iq: &IqConfig) -> Result<()> {
+    positive("iq.alpha", iq.alpha)?;
+    check("iq.critics", iq.critics, (1..=2).contains(&iq.critics), "1 or 2")?;
+    positive("iq.actor_learning_rate", iq.actor_learning_rate)
+}
+
+fn validate_ppo(ppo: &PpoConfig) -> Result<()> {
+    widths("ppo.hidden", &ppo.hidden)?;
+    check("ppo.initial_log_std", ppo.initial_log_std, ppo.initial_log_std.is_finite(), "a finite number")?;
+    check("ppo.discount", ppo.discount, (0.0..1.0).contains(&ppo.discount), "0 ≤ discount < 1")?;
+    probability("ppo.gae_lambda", ppo.gae_lambda)?;
+    at_least("ppo.rollout_steps", ppo.rollout_steps, 2)?;
+    at_least("ppo.epochs", ppo.epochs, 1)?;
+    at_least("ppo.minibatches", ppo.minibatches as u64, 1)?;
+    positive("ppo.clip", ppo.clip)?;
+    not_negative("ppo.value_coefficient", ppo.value_coefficient)?;
+    not_negative("ppo.entropy_coefficient", ppo.entropy_coefficient)?;
+    positive("ppo.learning_rate", ppo.learning_rate)?;
+    let schedule = ppo.learning_rate_schedule;
+    check("ppo.learning_rate_schedule", "sawtooth", schedule != RateSchedule::Sawtooth, "constant or linear")?;
+    positive("ppo.max_grad_norm", ppo.max_grad_norm)
+}
+
+fn validate_gail(gail: &GailConfig) -> Result<()> {
+    widths("gail.hidden", &gail.hidden)?;
+    positive("gail.learning_rate", gail.learning_rate)?;
+    at_least("gail.batch_size", gail.batch_size as u64, 1)?;
+    not_negative("gail.gradient_penalty", gail.gradient_penalty)?;
+    not_negative("gail.gradient_target", gail.gradient_target)?;
+    at_least("gail.epochs", gail.epochs, 1)?;
+    at_least("gail.expert_every", gail.expert_every as u64, 1)
 }
 
 fn validate_td3_bc(config: &Td3BcConfig) -> Result<()> {
@@ -91,6 +134,10 @@ fn at_least(key: &str, value: u64, least: u64) -> Result<()> {
 
 fn positive(key: &str, value: f64) -> Result<()> {
     check(key, value, value.is_finite() && value > 0.0, "a number > 0")
+}
+
+fn not_negative(key: &str, value: f64) -> Result<()> {
+    check(key, value, value.is_finite() && value >= 0.0, "a number ≥ 0")
 }
 
 fn probability(key: &str, value: f64) -> Result<()> {

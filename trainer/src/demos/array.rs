@@ -63,6 +63,19 @@ impl Array {
         Ok(self.into_f64().into_iter().map(|v| v != 0.0).collect())
     }
 
+    /// One whole number from 0 per step.
+    pub(super) fn into_indices(self) -> Result<Vec<usize>> {
+        self.check_column()?;
+        let name = self.name.clone();
+        let index = |value: f64| {
+            let whole = value >= 0.0 && value.fract() == 0.0 && value <= f64::from(u32::MAX);
+            whole
+                .then_some(value as usize)
+                .ok_or_else(|| Error::data(&name).expected("whole numbers from 0").found(value))
+        };
+        self.into_f64().into_iter().map(index).collect()
+    }
+
     fn shape_error(&self, expected: &str) -> Error {
         Error::data(format!("{} has a wrong shape", self.name)).expected(expected).found(format!("{:?}", self.shape))
     }

@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// The dataset of [`Demonstrations::step_numbers`].
+pub(super) const STEP_NUMBERS: &str = "infos/step";
+
 /// What the file formats have in common, unchecked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Columns {
@@ -18,6 +21,7 @@ pub(super) struct Columns {
     pub(super) terminals: Vec<bool>,
     pub(super) timeouts: Vec<bool>,
     pub(super) states: Option<PhysicsStates>,
+    pub(super) step_numbers: Option<Vec<usize>>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -35,6 +39,9 @@ impl Columns {
             states.qpos.truncate(steps * states.nq);
             states.qvel.truncate(steps * states.nv);
         }
+        if let Some(numbers) = &mut self.step_numbers {
+            numbers.truncate(steps);
+        }
     }
 }
 
@@ -47,6 +54,7 @@ pub(super) fn assemble(
     check_lengths(&columns, origin)?;
     let episodes = episodes_of(&columns.terminals, &columns.timeouts);
     check_finite(&columns, &episodes, origin)?;
+    check_step_numbers(&columns, &episodes, origin)?;
     let episodes = if columns.next_observations.is_some() {
         close_last_episode(&mut columns);
         episodes
@@ -69,6 +77,7 @@ pub(super) fn assemble(
         timeouts: columns.timeouts,
         episodes,
         states: columns.states,
+        step_numbers: columns.step_numbers,
         attributes,
         warnings: columns.warnings,
         source: None,
@@ -100,6 +109,9 @@ fn check_lengths(columns: &Columns, origin: &str) -> Result<()> {
     if let Some(states) = &columns.states {
         lengths.push(("infos/qpos", states.qpos.len() / states.nq.max(1)));
         lengths.push(("infos/qvel", states.qvel.len() / states.nv.max(1)));
+    }
+    if let Some(numbers) = &columns.step_numbers {
+        lengths.push((STEP_NUMBERS, numbers.len()));
     }
     match lengths.into_iter().find(|(_, rows)| *rows != steps) {
         None => Ok(()),
@@ -183,6 +195,23 @@ fn derive_next_observations(
     kept.next_observations = Some(next);
     *columns = kept;
     Ok(ranges)
+}
+
+/// Where steps were dropped, the others keep their order, and no step's next observation can come from the row after it.
+fn check_step_numbers(columns: &Columns, episodes: &[Range<usize>], origin: &str) -> Result<()> {
+    let Some(numbers) = &columns.step_numbers else { return Ok(()) };
+    if columns.next_observations.is_none() {
+        return Err(Error::data(format!("{origin}: dataset `next_observations` is missing"))
+            .expected(format!("`next_observations` beside `{STEP_NUMBERS}`: steps were dropped from this file")));
+    }
+    let unordered =
+        episodes.iter().flat_map(|rows| rows.start + 1..rows.end).find(|row| numbers[row - 1] >= numbers[*row]);
+    match unordered {
+        None => Ok(()),
+        Some(row) => Err(Error::data(format!("{origin}: dataset `{STEP_NUMBERS}`, row {row}"))
+            .expected(format!("more than {}, the number of the step before it", numbers[row - 1]))
+            .found(numbers[row])),
+    }
 }
 
 fn check_finite(columns: &Columns, episodes: &[Range<usize>], origin: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! D4RL-shaped HDF5: flat datasets, one row per step.
 
 use super::PhysicsStates;
-use super::assemble::Columns;
+use super::assemble::{Columns, STEP_NUMBERS};
 use super::hdf5::Reader;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
     } else {
         None
     };
+    let step_numbers = if has(STEP_NUMBERS) { Some(reader.array(STEP_NUMBERS)?.into_indices()?) } else { None };
     let columns = Columns {
         obs_dim,
         act_dim,
@@ -52,6 +53,7 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
         terminals,
         timeouts,
         states,
+        step_numbers,
         warnings,
     };
     let mut attributes = reader.attributes();

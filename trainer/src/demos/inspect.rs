@@ -4,6 +4,7 @@ use super::Demonstrations;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// Minimum, mean and maximum over the episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -95,7 +96,10 @@ impl Demonstrations {
         let mut warnings = Vec::new();
         for (channel, [low, high]) in action_ranges.iter().enumerate() {
             if low == high && self.len() > 1 {
-                warnings.push(format!("action channel {channel} is constant ({low})"));
+                warnings.push(format!(
+                    "action channel {channel} is constant ({low}) in all demonstrations: every other value there tells the learner \
+                     from the expert, so imitation holds it at that value; check that the recorder wrote that channel"
+                ));
             }
         }
         let single = self.episodes.iter().filter(|rows| rows.len() == 1).count();
@@ -103,20 +107,34 @@ impl Demonstrations {
             warnings.push(format!("{single} episodes of a single step: flags repeated along a goal look like this"));
         }
         if let Some(horizon) = horizon {
-            let short = self.episodes.iter().filter(|rows| rows.len() < horizon).count();
+            // Where the last step was dropped, nobody knows how long the episode was.
+            let known = |rows: &&Range<usize>| self.step_numbers.is_none() || self.terminals[rows.end - 1];
+            let lengths = || self.episodes.iter().filter(known).map(|rows| self.recorded_steps(rows));
+            let short = lengths().filter(|steps| *steps < horizon).count();
             if short > 0 {
                 warnings.push(format!(
-                    "{short} of {} episodes are shorter than the horizon of {horizon} steps",
-                    self.episodes.len()
+                    "{short} of {} episodes are shorter than the horizon of {horizon} steps, the shortest has {}: what comes later \
+                     is demonstrated by the others only, and where the task ended them that ending is imitated too",
+                    self.episodes.len(),
+                    lengths().min().unwrap_or(0)
                 ));
             }
+        }
+        let recorded: usize = self.episodes.iter().map(|rows| self.recorded_steps(rows)).sum();
+        if recorded > self.len() {
+            warnings.push(format!(
+                "{} of {recorded} steps or more were dropped: rows that follow each other need not be neighbours in time, and returns are \
+                 sums over the steps that are left",
+                recorded - self.len()
+            ));
         }
         // Where the state goes on from one step to the next, the file's rows must agree with each other.
         let broken = self
             .episodes
             .iter()
-            .flat_map(|rows| rows.start..rows.end - 1)
-            .filter(|row| self.next_observation(*row) != self.observation(row + 1))
+            .flat_map(|rows| (rows.start..rows.end - 1).map(move |row| (rows, row)))
+            .filter(|(rows, row)| self.step_number(rows, row + 1) == self.step_number(rows, *row) + 1)
+            .filter(|(_, row)| self.next_observation(*row) != self.observation(row + 1))
             .count();
         if broken > 0 {
             warnings.push(format!("{broken} rows of `next_observations` differ from the next row of `observations`"));

@@ -8,14 +8,17 @@ mod assemble;
 mod d4rl;
 #[cfg(test)]
 mod file_tests;
+mod fit;
 mod hdf5;
 mod inspect;
 mod minari;
 mod npz;
 mod read;
 mod recorder;
+mod thin;
 mod write;
 
+pub use fit::check_fit;
 pub use inspect::{EpisodeStatistics, Summary};
 pub use read::read;
 pub use recorder::{RecordedStep, Recorder};
@@ -68,6 +71,8 @@ pub struct Demonstrations {
     pub episodes: Vec<Range<usize>>,
     /// Physics states, where the file has them.
     pub states: Option<PhysicsStates>,
+    /// Number of each step in its episode, from 0, `[steps]`; only where steps between them were dropped.
+    pub step_numbers: Option<Vec<usize>>,
     /// Attributes of the file (`task`, `seed`, `policy`, `mujoco_version`, …) as text.
     pub attributes: BTreeMap<String, String>,
     /// What the reader had to decide or noticed, for people.
@@ -110,6 +115,16 @@ impl Demonstrations {
         Some((&states.qpos[row * states.nq..][..states.nq], &states.qvel[row * states.nv..][..states.nv]))
     }
 
+    /// Number of step `row` in its `episode`, from 0.
+    pub fn step_number(&self, episode: &Range<usize>, row: usize) -> usize {
+        self.step_numbers.as_ref().map_or(row - episode.start, |numbers| numbers[row])
+    }
+
+    /// Steps that an episode had when it was recorded, as far as its rows tell.
+    pub fn recorded_steps(&self, episode: &Range<usize>) -> usize {
+        self.step_number(episode, episode.end - 1) + 1
+    }
+
     /// The sum of true rewards of each episode.
     pub fn returns(&self) -> Vec<f64> {
         self.episodes.iter().map(|rows| self.rewards[rows.clone()].iter().map(|r| f64::from(*r)).sum()).collect()
@@ -143,28 +158,6 @@ impl Demonstrations {
             .collect())
     }
 
-    /// A sentence about actions outside the environment's bounds by more than a hundredth of the range, if there are any:
-    /// they suggest a file in other units. [`Demonstrations::actions_unit`] clips them.
-    pub fn out_of_bounds(&self, low: &[f32], high: &[f32]) -> Option<String> {
-        let outside = |(channel, value): (usize, &f32)| {
-            let (low, high) = (low.get(channel)?, high.get(channel)?);
-            let slack = 0.01 * (high - low);
-            (*value < low - slack || *value > high + slack).then_some(*value)
-        };
-        let found: Vec<f32> = self
-            .actions_env
-            .chunks_exact(self.act_dim)
-            .filter_map(|row| row.iter().enumerate().find_map(outside))
-            .collect();
-        let first = found.first()?;
-        Some(format!(
-            "{} of {} actions lie outside the task's bounds, the first with a value of {first}: is {} in environment units?",
-            found.len(),
-            self.len(),
-            self.described()
-        ))
-    }
-
     /// Keeps the first `episodes` episodes.
     ///
     /// # Errors
@@ -186,6 +179,9 @@ impl Demonstrations {
         if let Some(states) = &mut self.states {
             states.qpos.truncate(steps * states.nq);
             states.qvel.truncate(steps * states.nv);
+        }
+        if let Some(numbers) = &mut self.step_numbers {
+            numbers.truncate(steps);
         }
         Ok(self)
     }
@@ -256,9 +252,6 @@ pub(crate) mod tests {
         let halved = demos.actions_unit(&[-2.0], &[2.0]).unwrap();
         assert_eq!(halved, demos.actions_env.iter().map(|a| a / 2.0).collect::<Vec<_>>());
         assert_eq!(demos.actions_unit(&[-9.0], &[-2.0]).unwrap()[0], UNIT_ACTION_LIMIT, "beyond the bound is clipped");
-        assert_eq!(demos.out_of_bounds(&[-1.0], &[1.0]), None);
-        let outside = demos.out_of_bounds(&[-0.5], &[1.0]).unwrap();
-        assert!(outside.starts_with("3 of 5 actions") && outside.contains("value of -1"), "{outside}");
         assert!(demos.actions_unit(&[0.0, 0.0], &[1.0, 1.0]).unwrap_err().to_string().contains("width 2"));
         assert!(demos.actions_unit(&[1.0], &[1.0]).unwrap_err().to_string().contains("channel 0"));
     }

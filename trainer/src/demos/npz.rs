@@ -139,6 +139,7 @@ fn columns(mut arrays: BTreeMap<String, Array>, origin: &str) -> Result<(Columns
         terminals,
         timeouts,
         states,
+        step_numbers: None,
         warnings,
     };
     Ok((columns, attributes))

@@ -1,6 +1,7 @@
 //! Writes demonstrations as D4RL-shaped HDF5.
 
 use super::Demonstrations;
+use super::assemble::STEP_NUMBERS;
 use super::hdf5::Writer;
 use crate::error::{Error, Result};
 use crate::run::files;
@@ -24,10 +25,18 @@ pub fn write(path: &Path, demonstrations: &Demonstrations) -> Result<()> {
             writer.f32("rewards", &[steps], &demonstrations.rewards)?;
             writer.flags("terminals", &demonstrations.terminals)?;
             writer.flags("timeouts", &demonstrations.timeouts)?;
-            if let Some(states) = &demonstrations.states {
+            if demonstrations.states.is_some() || demonstrations.step_numbers.is_some() {
                 writer.group("infos")?;
+            }
+            if let Some(states) = &demonstrations.states {
                 writer.f64("infos", "qpos", &[steps, states.nq], &states.qpos)?;
                 writer.f64("infos", "qvel", &[steps, states.nv], &states.qvel)?;
+            }
+            if let (Some(numbers), Some((group, dataset))) =
+                (&demonstrations.step_numbers, STEP_NUMBERS.split_once('/'))
+            {
+                let numbers: Vec<f64> = numbers.iter().map(|number| *number as f64).collect();
+                writer.f64(group, dataset, &[steps], &numbers)?;
             }
             for (name, value) in demonstrations.attributes.iter().filter(|(name, _)| *name != "writer") {
                 writer.attribute(name, value)?;

@@ -21,7 +21,7 @@ mod world_tests;
 pub use catalogue::{make, task, task_ids};
 pub use random::{RANDOM_RETURN_EPISODES, random_return};
 pub use task::{ActionScale, Channel, Task};
-pub use world::{DemoResets, StepCounts, World, WorldCheckpoint, WorldConfig};
+pub use world::{DemoResets, DemoState, StepCounts, World, WorldCheckpoint, WorldConfig};
 
 use crate::error::Result;
 use crate::run::rng::Stream;

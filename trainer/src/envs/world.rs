@@ -17,14 +17,33 @@ pub struct WorldConfig {
     pub demo_resets: Option<DemoResets>,
 }
 
-/// Resets to demonstration states: with probability `alpha` an episode starts at a uniformly drawn step of a uniformly drawn
+/// Resets to demonstration states: with probability `alpha` an episode starts at a uniformly drawn state of a uniformly drawn
 /// demonstration, and its horizon is shorter by that step's number.
 #[derive(Debug, Clone)]
 pub struct DemoResets {
-    /// The demonstrations, state by state from their first.
-    pub episodes: Arc<[Vec<ResetState>]>,
+    /// The demonstrations, their states in order.
+    pub episodes: Arc<[Vec<DemoState>]>,
     /// Probability of such a reset.
     pub alpha: f64,
+}
+
+/// A state of a demonstration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DemoState {
+    /// Steps of the demonstration that came before it.
+    pub step: usize,
+    /// The state.
+    pub state: ResetState,
+}
+
+impl DemoResets {
+    /// Resets to demonstrations that were recorded state by state from their first.
+    pub fn whole(episodes: Vec<Vec<ResetState>>, alpha: f64) -> Self {
+        let number = |states: Vec<ResetState>| {
+            states.into_iter().enumerate().map(|(step, state)| DemoState { step, state }).collect()
+        };
+        Self { episodes: episodes.into_iter().map(number).collect(), alpha }
+    }
 }
 
 /// Steps taken, by purpose.
@@ -170,8 +189,10 @@ impl World {
         let from_demo = match &self.config.demo_resets {
             Some(resets) if self.demo_stream.unit() < resets.alpha => {
                 let episode = &resets.episodes[self.demo_stream.index(resets.episodes.len())];
-                self.first_step = self.demo_stream.index(episode.len().min(horizon));
-                Some(&episode[self.first_step])
+                let within_horizon = episode.partition_point(|state| state.step < horizon);
+                let start = &episode[self.demo_stream.index(within_horizon)];
+                self.first_step = start.step;
+                Some(&start.state)
             }
             _ => None,
         };
@@ -373,8 +394,11 @@ fn check_config(config: &WorldConfig, env: &dyn Env) -> Result<()> {
     probability("env.tremble", config.tremble)?;
     let Some(resets) = &config.demo_resets else { return Ok(()) };
     probability("the share of resets to demonstration states", resets.alpha)?;
-    if resets.episodes.is_empty() || resets.episodes.iter().any(Vec::is_empty) {
-        return Err(Error::data("demonstrations without states to reset to"));
+    let horizon = env.task().horizon;
+    let within_horizon = |states: &Vec<DemoState>| states.first().is_some_and(|state| state.step < horizon);
+    if resets.episodes.is_empty() || !resets.episodes.iter().all(within_horizon) {
+        return Err(Error::data("demonstrations without states to reset to")
+            .expected(format!("in each a state before step {horizon}, the horizon of {}", env.task().id)));
     }
     let (nq, nv) = (env.qpos().len(), env.qvel().len());
     let fits = |state: &ResetState| {
@@ -383,7 +407,12 @@ fn check_config(config: &WorldConfig, env: &dyn Env) -> Result<()> {
         let warmstart_fits = state.warmstart.as_ref().is_none_or(|w| w.len() == env.warmstart().len());
         state.qpos.len() == nq && state.qvel.len() == nv && warmstart_fits && finite
     };
-    match resets.episodes.iter().enumerate().find_map(|(e, states)| Some((e, states.iter().position(|s| !fits(s))?))) {
+    match resets
+        .episodes
+        .iter()
+        .enumerate()
+        .find_map(|(e, states)| Some((e, states.iter().position(|s| !fits(&s.state))?)))
+    {
         None => Ok(()),
         Some((episode, step)) => {
             Err(Error::data(format!("demonstration state {step} of episode {episode} does not fit {}", env.task().id))

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::run::rng::Streams;
+use std::collections::BTreeSet;
 
 fn unit_actions(world: &World, seed: u64, count: usize) -> Vec<Vec<f32>> {
     let mut stream = Streams::new(seed).stream("test/action");
@@ -84,7 +85,7 @@ fn a_start_in_the_middle_of_a_demonstration_shows_contact() {
     let contact = |world: &World| world.observation()[27..].iter().any(|force| *force != 0.0);
     assert!(contact(&ant), "the ant stands on its feet");
     let standing = ant.reset_state();
-    let demo_resets = Some(DemoResets { episodes: vec![vec![standing]].into(), alpha: 1.0 });
+    let demo_resets = Some(DemoResets::whole(vec![vec![standing]], 1.0));
     let mut world = World::new("ant", WorldConfig { tremble: 0.0, demo_resets }, Streams::new(5), "test").unwrap();
     world.reset().unwrap();
     assert_eq!((world.qpos(), world.qvel()), (ant.qpos(), ant.qvel()));
@@ -238,7 +239,7 @@ fn demonstration_resets_restore_states_exactly_and_shorten_the_horizon() {
             }
         }
     }
-    let resets = DemoResets { episodes: episodes.clone().into(), alpha: 0.5 };
+    let resets = DemoResets::whole(episodes.clone(), 0.5);
     let config = WorldConfig { tremble: 0.0, demo_resets: Some(resets) };
     let mut world = World::new("hopper", config, Streams::new(4), "test").unwrap();
     let (trials, mut from_demo, mut position_in_episode) = (2000, 0, 0.0);
@@ -259,7 +260,7 @@ fn demonstration_resets_restore_states_exactly_and_shorten_the_horizon() {
     assert!((mean - 0.5).abs() < 4.0 * (1.0 / 12.0 / f64::from(from_demo)).sqrt(), "mean position {mean}");
 
     let late = vec![ResetState { qpos: vec![1.0], qvel: vec![0.0], warmstart: None }; 151];
-    let resets = DemoResets { episodes: vec![late].into(), alpha: 1.0 };
+    let resets = DemoResets::whole(vec![late], 1.0);
     let config = WorldConfig { tremble: 0.0, demo_resets: Some(resets) };
     let mut pendulum = World::new("pendulum", config, Streams::new(4), "test").unwrap();
     for _ in 0..50 {
@@ -267,6 +268,19 @@ fn demonstration_resets_restore_states_exactly_and_shorten_the_horizon() {
         while pendulum.step(&[0.0], Purpose::Policy).unwrap().ending == Ending::Continues {}
         assert!((50..=200).contains(&pendulum.episode_steps()), "{} steps left", pendulum.episode_steps());
     }
+
+    // Where steps were dropped, a state's own number counts, not its place among those that are left.
+    let state = ResetState { qpos: vec![1.0], qvel: vec![0.0], warmstart: None };
+    let left = [30, 170, 200].map(|step| DemoState { step, state: state.clone() }).to_vec();
+    let config = WorldConfig { tremble: 0.0, demo_resets: Some(DemoResets { episodes: [left].into(), alpha: 1.0 }) };
+    let mut pendulum = World::new("pendulum", config, Streams::new(4), "test").unwrap();
+    let mut lengths = BTreeSet::new();
+    for _ in 0..20 {
+        pendulum.reset().unwrap();
+        while pendulum.step(&[0.0], Purpose::Policy).unwrap().ending == Ending::Continues {}
+        lengths.insert(pendulum.episode_steps());
+    }
+    assert_eq!(lengths, [30, 170].into(), "the state at the horizon itself is no start");
 }
 
 #[test]
@@ -278,9 +292,9 @@ fn wrong_configurations_are_refused() {
     assert!(refused("pendulum", 1.5, None).contains("env.tremble"));
     assert!(refused("pendulum", f64::NAN, None).contains("env.tremble"));
     let short = ResetState { qpos: vec![0.0], qvel: vec![], warmstart: None };
-    let resets = DemoResets { episodes: vec![vec![short]].into(), alpha: 0.5 };
+    let resets = DemoResets::whole(vec![vec![short]], 0.5);
     assert!(refused("hopper", 0.0, Some(resets)).contains("demonstration state 0 of episode 0 does not fit hopper"));
-    let none = DemoResets { episodes: Vec::new().into(), alpha: 0.5 };
+    let none = DemoResets::whole(Vec::new(), 0.5);
     assert!(refused("pendulum", 0.0, Some(none)).contains("without states"));
 }
 

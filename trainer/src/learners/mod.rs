@@ -4,11 +4,20 @@
 pub mod actor;
 pub mod block;
 pub mod cloning;
+pub mod gae;
 pub mod gaussian;
+pub mod iq;
+#[cfg(test)]
+mod iq_tests;
 pub mod learner;
 #[cfg(test)]
 mod lqr_tests;
+pub mod ppo;
+#[cfg(test)]
+mod ppo_tests;
+pub mod running;
 pub mod sac;
+pub mod squashed;
 #[cfg(test)]
 mod stack_tests;
 pub mod td3_bc;

@@ -55,6 +55,7 @@ fn rows(sizes: &[usize], rng: &mut Stream) -> Rows {
         task_rewards: actions.chunks(ACTIONS).map(|a| 1.0 - a[0] * a[0] + a[1]).collect(),
         continues: (0..count).map(|_| if rng.unit() < 0.1 { 0.0 } else { 1.0 }).collect(),
         actions,
+        ..Rows::default()
     }
 }
 
@@ -82,6 +83,7 @@ fn train(seeds: &[u64], steps_per_block: usize) -> (Sac<Cpu>, Vec<SacMetrics>) {
                 next_observations: cut(&rows.next_observations),
                 task_rewards: cut(&rows.task_rewards),
                 continues: cut(&rows.continues),
+                ..Rows::default()
             }
         };
         let block = Block::<Flex>::new(per_seed.iter().map(part).collect(), sizes.to_vec(), &device);

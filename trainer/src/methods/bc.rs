@@ -10,7 +10,7 @@
 //! environment steps, and its progress is told in gradient steps.
 
 use super::demonstrated::Demonstrated;
-use super::{Method, Networks, Report};
+use super::{Method, Networks, Reading, Report};
 use crate::config::{RateSchedule, RunConfig};
 use crate::envs::StepCounts;
 use crate::error::Result;
@@ -147,7 +147,8 @@ impl<B: Train> Method for Bc<B> {
     }
 
     fn networks(&self) -> Vec<Networks> {
-        self.learner.actors().into_iter().map(|actor| Networks { actor, discriminator: None }).collect()
+        let actors = self.learner.actors().into_iter();
+        actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
     }
 
     fn record(&self) -> Vec<impl Serialize + '_> {

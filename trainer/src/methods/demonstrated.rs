@@ -1,10 +1,11 @@
 //! Demonstrations as the methods use them: rows for the policy learner, pairs for the discriminator, states to reset to.
 
 use crate::demos::Demonstrations;
-use crate::envs::{DemoResets, ResetState, Task};
+use crate::envs::{DemoResets, DemoState, ResetState, Task};
 use crate::error::{Error, Result};
 use crate::replay::{ReplayBuffer, Transition};
 use crate::reward::discriminator::Pairs;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Expert data, actions in [-1, 1] (but see [`Demonstrated::in_env_units`]).
@@ -14,9 +15,11 @@ pub struct Demonstrated {
     pub rows: ReplayBuffer,
     /// Every state-action pair.
     pub pairs: Pairs,
+    /// The first observation of every episode.
+    pub starts: Pairs,
     /// Observation and action.
     pub widths: (usize, usize),
-    episodes: Option<Arc<[Vec<ResetState>]>>,
+    episodes: Option<Arc<[Vec<DemoState>]>>,
 }
 
 impl Demonstrated {
@@ -45,14 +48,24 @@ impl Demonstrated {
                 terminated: demonstrations.terminals[row],
             });
         }
-        let state = |row| {
+        let state = |episode: &Range<usize>, row| {
             let (qpos, qvel) = demonstrations.state(row)?;
-            Some(ResetState { qpos: qpos.to_vec(), qvel: qvel.to_vec(), warmstart: None })
+            let state = ResetState { qpos: qpos.to_vec(), qvel: qvel.to_vec(), warmstart: None };
+            Some(DemoState { step: demonstrations.step_number(episode, row), state })
         };
-        let episodes: Option<Vec<Vec<ResetState>>> =
-            demonstrations.episodes.iter().map(|rows| rows.clone().map(state).collect()).collect();
+        let states = |rows: &Range<usize>| rows.clone().map(|row| state(rows, row)).collect();
+        let episodes: Option<Vec<Vec<DemoState>>> = demonstrations.episodes.iter().map(states).collect();
+        let mut starts = Pairs::new(observation_width);
+        demonstrations.episodes.iter().for_each(|rows| starts.push(demonstrations.observation(rows.start), &[]));
         let widths = (observation_width, action_width);
-        Ok(Self { rows, pairs, widths, episodes: episodes.map(Arc::from) })
+        Ok(Self { rows, pairs, starts, widths, episodes: episodes.map(Arc::from) })
+    }
+
+    /// Rows that no file holds.
+    #[cfg(test)]
+    pub(super) fn of_rows(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
+        let widths = (starts.width, pairs.width - starts.width);
+        Self { rows, pairs, starts, widths, episodes: None }
     }
 
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.

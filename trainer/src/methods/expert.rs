@@ -1,7 +1,7 @@
 //! Forward reinforcement learning: soft actor-critic on the task's own reward. It makes experts, and proves the learner.
 
 use super::off_policy::{OffPolicy, OffPolicyRecord};
-use super::{Method, Networks, Report};
+use super::{Method, Networks, Reading, Report};
 use crate::config::RunConfig;
 use crate::envs::{StepCounts, WorldConfig};
 use crate::error::Result;
@@ -61,7 +61,7 @@ impl<B: Train> Method for Expert<B> {
 
     fn networks(&self) -> Vec<Networks> {
         let actors = self.learner.policy.actors().into_iter();
-        actors.map(|actor| Networks { actor, discriminator: None }).collect()
+        actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
     }
 
     fn record(&self) -> Vec<impl Serialize + '_> {

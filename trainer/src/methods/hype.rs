@@ -37,7 +37,7 @@
 
 use super::demonstrated::Demonstrated;
 use super::off_policy::{OffPolicy, OffPolicyRecord, same_moment};
-use super::{DiscriminatorNetwork, Method, Networks, Report};
+use super::{DiscriminatorNetwork, Method, Networks, Reading, Report};
 use crate::config::{RewardConfig, RunConfig};
 use crate::envs::{Ending, Purpose, StepCounts, World, WorldConfig};
 use crate::error::Result;
@@ -194,8 +194,9 @@ impl<B: Train> Method for Hype<B> {
         let (clip, reduction) = self.discriminator.reading();
         let actors = self.learner.policy.actors().into_iter();
         let networks = actors.zip(self.discriminator.networks()).map(|(actor, (spec, params))| {
-            let discriminator = Some(DiscriminatorNetwork { spec, params, clip, reduction });
-            Networks { actor, discriminator }
+            let reading = Reading::Squashed;
+            let discriminator = Some(DiscriminatorNetwork { spec, params, clip, reduction, reading: reading.clone() });
+            Networks { actor, reading, discriminator }
         });
         networks.collect()
     }

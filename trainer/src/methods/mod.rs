@@ -1,15 +1,23 @@
 //! Methods: each a page that assembles named parts. A driver owns evaluation, checkpoints, budget and stop signals.
 
+pub mod adril;
+#[cfg(test)]
+mod baseline_tests;
 pub mod bc;
 pub mod demonstrated;
 pub mod expert;
+pub mod gail;
 pub mod hype;
+pub mod iq_learn;
 pub mod off_policy;
+pub mod sqil;
 
 use crate::config::Reduction;
 use crate::envs::StepCounts;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::learners::cloning::CloningMetrics;
+use crate::learners::iq::IqMetrics;
+use crate::learners::ppo::PpoMetrics;
 use crate::learners::sac::SacMetrics;
 use crate::learners::td3_bc::Td3BcMetrics;
 use crate::nn::mlp::MlpSpec;
@@ -44,6 +52,16 @@ pub trait Method {
     fn restore(&mut self, records: Vec<Self::Record>) -> Result<()>;
 }
 
+/// The only record of a method whose seeds do not stack.
+fn one<R>(records: Vec<R>) -> Result<R> {
+    let count = records.len();
+    records
+        .into_iter()
+        .next()
+        .filter(|_| count == 1)
+        .ok_or_else(|| Error::data("checkpoints of a method whose seeds do not stack").expected("one").found(count))
+}
+
 /// What one call of [`Method::advance`] did for one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -61,15 +79,50 @@ pub struct Report {
     pub discriminator: Option<DiscriminatorMetrics>,
     /// Share of expert rows in the last batch.
     pub expert_ratio: Option<f64>,
+    /// IQ-Learn's figures beside those of its actor-critic.
+    pub iq: Option<IqMetrics>,
+    /// PPO's figures, where it updated.
+    pub ppo: Option<PpoMetrics>,
 }
 
 /// Parameters on the host, with what is needed to read them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Networks {
-    /// The policy: `[observation]` to `[action]` or more. The first `action` outputs are the mean before `tanh`.
+    /// The policy: `[observation]` to `[action]` or more. The first `action` outputs are the mean, which `reading` turns into
+    /// an action.
     pub actor: (MlpSpec, Vec<f32>),
+    /// How the policy's numbers are read, where it is not a squashed Gaussian of raw observations.
+    pub reading: Reading,
     /// The cost, where one is learned.
     pub discriminator: Option<DiscriminatorNetwork>,
+}
+
+/// How networks turn observations into numbers, and an actor's numbers into an action.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Reading {
+    /// Raw observations; an actor's action is `tanh` of its means.
+    #[default]
+    Squashed,
+    /// Normalised observations; an actor's outputs are means alone, clamped to [-1, 1].
+    Clamped {
+        /// Subtracted from each observation channel.
+        mean: Vec<f32>,
+        /// Each channel is divided by this.
+        std: Vec<f32>,
+    },
+}
+
+impl Reading {
+    /// Observations `[rows, observation]` as the network sees them.
+    pub fn seen(&self, observations: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Squashed => observations.to_vec(),
+            Self::Clamped { mean, std } => {
+                let channels = mean.iter().zip(std).cycle();
+                observations.iter().zip(channels).map(|(x, (mean, std))| (x - mean) / std).collect()
+            }
+        }
+    }
 }
 
 /// A discriminator's parameters and how its members become one cost.
@@ -83,4 +136,6 @@ pub struct DiscriminatorNetwork {
     pub clip: Option<f64>,
     /// How members become one.
     pub reduction: Reduction,
+    /// How the network reads an observation.
+    pub reading: Reading,
 }

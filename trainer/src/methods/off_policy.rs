@@ -177,7 +177,7 @@ impl<B: Train> OffPolicy<B> {
         let (mut metrics, mut begin) = (None, batches.start);
         while begin < end {
             let steps = (end - begin).min(self.steps_per_transfer as u64);
-            let (rows, sizes, pulled) = self.draw(begin..begin + steps, expert, schedule, pull.as_ref());
+            let (rows, sizes, pulled) = self.draw(begin..begin + steps, reward, expert, schedule, pull.as_ref());
             let noise = self.policy.draw_noise(&sizes, pull.as_ref().map_or(0, |pull| pull.batch_size));
             let block = Block::new(rows, sizes, &self.device);
             let pulled = pull.as_ref().map(|pull| {
@@ -207,6 +207,7 @@ impl<B: Train> OffPolicy<B> {
     fn draw(
         &mut self,
         batches: Range<u64>,
+        reward: &Reward<'_, B>,
         expert: &ReplayBuffer,
         schedule: &[Stage],
         pull: Option<&BcRegConfig>,
@@ -227,7 +228,8 @@ impl<B: Train> OffPolicy<B> {
             ((rows, pulled), sizes)
         });
         let (rows, mut sizes): (Vec<_>, Vec<Vec<usize>>) = drawn.into_iter().unzip();
-        let (rows, pulled) = rows.into_iter().unzip();
+        let (mut rows, pulled): (Vec<Rows>, Vec<Rows>) = rows.into_iter().unzip();
+        rows.iter_mut().for_each(|rows| reward.mark(rows));
         (rows, sizes.swap_remove(0), pulled)
     }
 

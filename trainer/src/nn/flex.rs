@@ -6,7 +6,7 @@ use super::kernels::{self, Gaussian, GaussianGradient, Moments};
 use super::memory::{Aligned, Buffer};
 use super::mlp::{Activation, MlpSpec};
 use super::ops::{AdamResult, AdamStep, MlpBackend, Need};
-use super::product::{Engine, Finish, Right, View, product};
+use super::product::{self, Engine, Finish, Right, View, product};
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
@@ -15,13 +15,21 @@ use std::cell::RefCell;
 /// Rows that pass through all layers together.
 const BLOCK: usize = 256;
 
-/// What multiplies matrices here.
+/// What multiplies matrices on this processor, for reports; [`vector_kind`] says what the element-wise loops use.
 pub fn product_kind() -> &'static str {
     match Engine::best() {
         #[cfg(target_arch = "x86_64")]
         Engine::Avx512 => "own AVX-512 kernels",
         Engine::Library => "gemm crate",
     }
+}
+
+/// `out = a·b` for square matrices by the `gemm` crate on one thread: the yardstick of the benches.
+pub fn library_product(a: &[f32], b: &[f32], out: &mut [f32], size: usize) {
+    let (left, right) = (View::new(a, size, size), View::new(b, size, size));
+    assert_eq!(out.len(), size * size, "a square result");
+    // SAFETY: `out` has the product's size.
+    unsafe { product::library(left, right, out.as_mut_ptr(), false) };
 }
 
 /// Working memory of a thread, kept between calls.

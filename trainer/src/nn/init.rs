@@ -3,13 +3,15 @@
 use super::mlp::MlpSpec;
 use crate::run::rng::Stream;
 
-/// How weights start; biases are always `U(±1/sqrt(fan_in))`, the PyTorch default of `nn.Linear`.
+/// How weights start; biases are, where not said otherwise, `U(±1/sqrt(fan_in))`, the PyTorch default of `nn.Linear`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Init {
     /// `U(±1/sqrt(fan_in))`, the PyTorch default.
     Uniform,
     /// Orthogonal with gain 1 in every layer, the output included (spec: the published discriminator).
     Orthogonal,
+    /// The same with zero biases (Div99/IQ-Learn, `orthogonal_init_`).
+    OrthogonalZeroBias,
 }
 
 /// A fresh flat parameter vector.
@@ -22,10 +24,12 @@ pub fn parameters(spec: &MlpSpec, init: Init, rng: &mut Stream) -> Vec<f32> {
             let weights = &mut params[layer.weight + member * size..][..size];
             match init {
                 Init::Uniform => weights.fill_with(|| rng.uniform(-bound, bound) as f32),
-                Init::Orthogonal => orthogonal(weights, layer.inputs, layer.outputs, rng),
+                Init::Orthogonal | Init::OrthogonalZeroBias => orthogonal(weights, layer.inputs, layer.outputs, rng),
             }
-            params[layer.bias + member * layer.outputs..][..layer.outputs]
-                .fill_with(|| rng.uniform(-bound, bound) as f32);
+            if init != Init::OrthogonalZeroBias {
+                params[layer.bias + member * layer.outputs..][..layer.outputs]
+                    .fill_with(|| rng.uniform(-bound, bound) as f32);
+            }
         }
     }
     params

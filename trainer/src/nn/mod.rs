@@ -18,6 +18,7 @@ pub mod optimizer;
 mod product;
 pub mod reference;
 pub mod stack;
+pub mod tanh;
 #[cfg(test)]
 mod tests;
 

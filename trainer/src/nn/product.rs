@@ -160,7 +160,7 @@ pub(super) unsafe fn product(
 
 /// # Safety
 /// As for [`product`].
-unsafe fn library(left: View<'_>, right: View<'_>, out: *mut f32, accumulate: bool) {
+pub(super) unsafe fn library(left: View<'_>, right: View<'_>, out: *mut f32, accumulate: bool) {
     let ((left_rows, left_cols), (right_rows, right_cols)) = (left.strides(), right.strides());
     // SAFETY: pointers and strides describe matrices that the views cover; `out` by the caller's promise.
     unsafe {

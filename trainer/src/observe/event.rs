@@ -23,7 +23,7 @@ pub enum Event {
         /// All real steps of learning, as a robot would have taken them.
         env_steps_total: u64,
         /// The method's own figures.
-        report: Report,
+        report: Box<Report>,
     },
     /// It was evaluated.
     Evaluated {
@@ -91,4 +91,10 @@ pub struct MetricsLine {
     /// The discriminator's figures.
     #[serde(flatten)]
     pub discriminator: Option<crate::reward::discriminator::DiscriminatorMetrics>,
+    /// IQ-Learn's figures.
+    #[serde(flatten)]
+    pub iq: Option<crate::learners::iq::IqMetrics>,
+    /// PPO's figures.
+    #[serde(flatten)]
+    pub ppo: Option<crate::learners::ppo::PpoMetrics>,
 }

@@ -40,6 +40,7 @@ pub fn sample_into(
     let (from_expert, from_learner) =
         if expert.is_empty() || stages.is_empty() { (0, size) } else { split(size, expert_ratio(stages, batches)) };
     expert.sample_into(from_expert, rng, rows);
+    rows.ages[before..].fill(None);
     learner.sample_into(from_learner, rng, rows);
     rows.len() - before
 }

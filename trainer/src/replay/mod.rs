@@ -60,6 +60,12 @@ impl ReplayBuffer {
         self.task_rewards.is_empty()
     }
 
+    /// Rows whose next state has no value.
+    #[cfg(test)]
+    pub fn terminations(&self) -> usize {
+        self.terminated.iter().filter(|terminated| **terminated).count()
+    }
+
     /// Stores one row, over the oldest one when full.
     pub fn push(&mut self, row: Transition<'_>) {
         put(&mut self.observations, self.next, row.observation);
@@ -68,6 +74,11 @@ impl ReplayBuffer {
         put(&mut self.task_rewards, self.next, &[row.task_reward]);
         put(&mut self.terminated, self.next, &[row.terminated]);
         self.next = (self.next + 1) % self.capacity;
+    }
+
+    /// How many rows have been stored after `row`.
+    fn age(&self, row: usize) -> u64 {
+        ((self.next + self.capacity - 1 - row) % self.capacity) as u64
     }
 
     /// Appends `count` rows drawn uniformly with replacement (none where the buffer is empty).
@@ -79,6 +90,7 @@ impl ReplayBuffer {
             rows.next_observations.extend_from_slice(part(&self.next_observations, row, self.observation_width));
             rows.task_rewards.push(self.task_rewards[row]);
             rows.continues.push(if self.terminated[row] { 0.0 } else { 1.0 });
+            rows.ages.push(Some(self.age(row)));
         }
     }
 }
@@ -109,6 +121,8 @@ pub struct Rows {
     pub task_rewards: Vec<f32>,
     /// `[rows]`: 1 where the next state has a value.
     pub continues: Vec<f32>,
+    /// `[rows]`: how many rows have been stored after it in the learner's replay; none for expert rows of a hybrid batch.
+    pub ages: Vec<Option<u64>>,
 }
 
 impl Rows {
@@ -147,6 +161,7 @@ mod tests {
         assert_eq!(rows.len(), 200);
         for i in 0..200 {
             assert_eq!(rows.continues[i] == 0.0, rows.observations[i] == 4.0, "termination travels with its row");
+            assert_eq!(rows.ages[i], Some(4 - rows.observations[i] as u64), "the newest row has age 0");
         }
         assert!([2.0, 3.0, 4.0].iter().all(|v| rows.actions.contains(v)), "every row is drawn");
     }

@@ -52,10 +52,15 @@ impl Pairs {
         self.values.is_empty()
     }
 
-    fn sample(&self, count: usize, rng: &mut Stream) -> Vec<f32> {
+    /// Pair `row`.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.width..][..self.width]
+    }
+
+    pub(super) fn sample(&self, count: usize, rng: &mut Stream) -> Vec<f32> {
         let mut rows = Vec::with_capacity(count * self.width);
         for _ in 0..count {
-            rows.extend_from_slice(&self.values[rng.index(self.len()) * self.width..][..self.width]);
+            rows.extend_from_slice(self.row(rng.index(self.len())));
         }
         rows
     }

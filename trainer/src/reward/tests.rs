@@ -1,7 +1,7 @@
 //! The discriminator on games whose solution is known.
 
-use super::Reward;
 use super::discriminator::{Discriminator, Pairs, cost};
+use super::{Origin, Reward};
 use crate::config::{Reduction, RewardConfig};
 use crate::learners::block::Block;
 use crate::nn::Cpu;
@@ -88,6 +88,7 @@ fn rewards_come_from_the_current_cost_and_never_from_storage() {
         next_observations: vec![0.0; 4],
         task_rewards: vec![f32::NAN; 2],
         continues: vec![1.0; 2],
+        ..Rows::default()
     };
     let label = |game: &Discriminator<Cpu>| {
         values(Reward::Learned(game).label(Block::new(vec![rows()], vec![2], &Default::default()).batch(0)).reward)
@@ -106,4 +107,22 @@ fn costs_are_clipped_then_reduced() {
     assert_eq!(values(cost(outputs(), 2, Some(40.0), Reduction::Max)), [1.0, 40.0]);
     assert_eq!(values(cost(outputs(), 2, Some(40.0), Reduction::Mean)), [-19.5, 21.0]);
     assert_eq!(values(cost(outputs(), 2, None, Reduction::Min)), [-60.0, 2.0]);
+}
+
+/// Two batches of expert rows, then learner rows of several ages; the running iteration has stored two of them.
+#[test]
+fn fixed_rewards_follow_where_a_row_comes_from() {
+    let mut rows = Rows {
+        task_rewards: vec![f32::NAN; 7],
+        ages: vec![None, Some(0), Some(5), None, Some(1), Some(2), Some(3)],
+        ..Rows::default()
+    };
+    let mut mark = |origin| {
+        Reward::<Cpu>::ByOrigin(origin).mark(&mut rows);
+        rows.task_rewards.clone()
+    };
+    assert_eq!(mark(Origin::SQIL), [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    let quarter = -0.25;
+    assert_eq!(mark(Origin::adril(4, 2)), [1.0, 0.0, quarter, 1.0, 0.0, quarter, quarter]);
+    assert_eq!(mark(Origin::adril(0, 6)), mark(Origin::SQIL), "the first iteration has none before it");
 }

@@ -246,7 +246,7 @@ impl<M: Method> StackRun<'_, M> {
     fn note(&mut self, place: usize, report: &Report) -> Result<()> {
         let env_steps_total = self.method.counts(place).env_steps_total();
         let SeedRun { seed, state, journals } = &mut self.seeds[place];
-        self.observer.observe(&Event::Learned { seed: *seed, env_steps_total, report: *report });
+        self.observer.observe(&Event::Learned { seed: *seed, env_steps_total, report: Box::new(*report) });
         if report.discriminator.is_none() && report.env_steps - state.measured_at < METRICS_EVERY {
             return Ok(());
         }
@@ -261,6 +261,8 @@ impl<M: Method> StackRun<'_, M> {
             td3_bc: report.td3_bc,
             cloning: report.cloning,
             discriminator: report.discriminator,
+            iq: report.iq,
+            ppo: report.ppo,
         })
     }
 

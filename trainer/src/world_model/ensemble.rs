@@ -7,8 +7,8 @@ use crate::nn::ops::{self, LOG_VARIANCE_BOUNDS};
 use crate::nn::optimizer::{Network, OptimizerConfig};
 use crate::nn::{Inner, Train};
 use crate::run::rng::{Stream, Streams};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
 
 /// Sizes of an ensemble.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,7 @@ pub struct EnsembleConfig {
 #[derive(Debug)]
 pub struct Ensemble<B: Train> {
     network: Network<B>,
+    device: B::Device,
 }
 
 impl<B: Train> Ensemble<B> {
@@ -35,7 +36,14 @@ impl<B: Train> Ensemble<B> {
         let spec = MlpSpec::new(config.members, inputs, &config.hidden, 2 * outputs).with_activation(config.activation);
         let optimizer = OptimizerConfig { rule: Optimizer::Adam, weight_decay: config.weight_decay };
         let mut rng: [Stream; 1] = [streams.stream("world_model/init")];
-        Self { network: Network::new(spec, Init::Uniform, false, optimizer, &mut rng, device) }
+        Self { network: Network::new(spec, Init::Uniform, false, optimizer, &mut rng, device), device: device.clone() }
+    }
+
+    /// Rows for [`Ensemble::step`] on the device: `[members, batch, width]`.
+    pub fn rows(&self, values: Vec<f32>, width: usize) -> Tensor<Inner<B>, 3> {
+        let members = self.network.spec().members;
+        let batch = values.len() / (members * width);
+        Tensor::from_data(TensorData::new(values, [members, batch, width]), &self.device)
     }
 
     /// Means and log variances, each `[members, batch, outputs]`, of `inputs` `[members | 1, batch, inputs]`.

@@ -16,8 +16,10 @@ import torch
 
 from reference.discriminator import discriminator
 from reference.gaussian import gaussian
+from reference.iq import iq
 from reference.networks import plain
 from reference.optimisers import optimistic_adam
+from reference.ppo import gail, ppo
 from reference.sac import sac
 from reference.td3 import td3
 
@@ -34,6 +36,9 @@ FILES = {
     "sac.json": sac,
     "td3.json": td3,
     "gaussian.json": gaussian,
+    "iq.json": iq,
+    "ppo.json": ppo,
+    "gail.json": gail,
 }
 
 

@@ -1,0 +1,153 @@
+//! IQ-Learn, GAIL, SQIL and AdRIL as the driver runs them, a few hundred steps on Pendulum.
+
+use super::Method;
+use super::adril::Adril;
+use super::demonstrated::Demonstrated;
+use super::gail::Gail;
+use super::iq_learn::IqLearn;
+use super::sqil::Sqil;
+use crate::config::{Overrides, RunConfig, resolve};
+use crate::nn::Cpu;
+use crate::replay::{ReplayBuffer, Transition};
+use crate::reward::discriminator::Pairs;
+use crate::run::rng::Streams;
+
+const SMALL: [&str; 3] = ["sac.hidden=[16]", "sac.batch_size=16", "env_steps=1000"];
+const SMALL_GAIL: [&str; 6] = [
+    "ppo.hidden=[16]",
+    "ppo.rollout_steps=128",
+    "ppo.epochs=2",
+    "gail.hidden=[16]",
+    "gail.warmup_epochs=3",
+    "env_steps=1000",
+];
+
+fn configured(method: &str, set: &[&str], more: &[&str]) -> RunConfig {
+    let set = set.iter().chain(more).map(|s| (*s).to_string()).collect();
+    resolve(method, "pendulum", &Overrides { set, seeds: vec![0], ..Overrides::default() }).unwrap()
+}
+
+/// Rows like an expert's in shape; nothing here is learned for long enough to need a good one.
+fn expert() -> Demonstrated {
+    let rng = &mut Streams::new(8).stream("expert");
+    let mut rows = ReplayBuffer::new(200, 3, 1);
+    let (mut pairs, mut starts) = (Pairs::new(4), Pairs::new(3));
+    for row in 0..200 {
+        let observation: Vec<f32> = (0..3).map(|_| rng.uniform(-1.0, 1.0) as f32).collect();
+        let action = [rng.uniform(-1.0, 1.0) as f32];
+        pairs.push(&observation, &action);
+        if row % 50 == 0 {
+            starts.push(&observation, &[]);
+        }
+        rows.push(Transition {
+            observation: &observation,
+            action_unit: &action,
+            task_reward: f32::NAN,
+            next_observation: &observation,
+            terminated: false,
+        });
+    }
+    Demonstrated::of_rows(rows, pairs, starts)
+}
+
+fn iq(more: &[&str]) -> IqLearn<Cpu> {
+    let config = configured("iq-learn", &SMALL, more);
+    IqLearn::new(&config, config.iq.as_ref().unwrap(), expert(), &[3], &Default::default()).unwrap()
+}
+
+fn gail(more: &[&str]) -> Gail<Cpu> {
+    let config = configured("gail", &SMALL_GAIL, more);
+    let tables = (config.ppo.as_ref().unwrap(), config.gail.as_ref().unwrap());
+    Gail::new(&config, tables, &expert(), &[3], &Default::default()).unwrap()
+}
+
+fn sqil() -> Sqil<Cpu> {
+    Sqil::new(&configured("sqil", &SMALL, &[]), expert(), &[3], &Default::default()).unwrap()
+}
+
+fn adril(more: &[&str]) -> Adril<Cpu> {
+    let config = configured("adril", &SMALL, more);
+    Adril::new(&config, config.adril.as_ref().unwrap(), expert(), &[3], &Default::default()).unwrap()
+}
+
+/// Everything of a method, as a checkpoint has it.
+fn bytes(method: &impl Method) -> Vec<u8> {
+    postcard::to_stdvec(&method.record().swap_remove(0)).unwrap()
+}
+
+fn run<M: Method>(method: &mut M, pieces: usize) -> Vec<u8> {
+    (0..pieces).for_each(|_| drop(method.advance().unwrap()));
+    bytes(method)
+}
+
+/// A method taken out of a checkpoint goes on as if nothing had been.
+fn continues_bit_for_bit<M: Method>(fresh: impl Fn() -> M, pieces: usize) {
+    let mut whole = fresh();
+    let saved = run(&mut whole, pieces);
+    let expected = run(&mut whole, pieces);
+    let mut resumed = fresh();
+    resumed.restore(vec![postcard::from_bytes(&saved).unwrap()]).unwrap();
+    assert!(run(&mut resumed, pieces) == expected, "the resumed run is another one");
+    assert_ne!(saved, expected);
+    assert_eq!(whole.policy(0)(&[0.5, -0.5, 0.1]), resumed.policy(0)(&[0.5, -0.5, 0.1]));
+    assert_eq!(whole.networks(), resumed.networks());
+}
+
+#[test]
+fn every_method_continues_bit_for_bit() {
+    continues_bit_for_bit(|| iq(&["iq.warmup_steps=100"]), 3);
+    continues_bit_for_bit(|| gail(&[]), 2);
+    continues_bit_for_bit(sqil, 3);
+    continues_bit_for_bit(|| adril(&["adril.update_every=128"]), 3);
+}
+
+#[test]
+fn iq_learn_learns_after_its_warmup_and_counts_its_steps() {
+    let mut iq = iq(&["iq.warmup_steps=100"]);
+    let first = iq.advance().unwrap()[0];
+    assert_eq!((first.env_steps, first.grad_steps, first.iq), (64, 0, None));
+    let second = iq.advance().unwrap()[0];
+    assert_eq!((second.env_steps, second.grad_steps), (128, 28));
+    assert!(second.iq.unwrap().iq_penalty > 0.0 && second.sac.unwrap().critic_loss.is_finite());
+    assert_eq!(iq.counts(0).policy, 128);
+}
+
+/// Spec 7.4: the step that the time limit cuts off is stored as an end only where the fault is switched on.
+#[test]
+fn time_limits_are_ends_only_as_published() {
+    for (fault, ends) in [("sac.timeouts_are_terminal=false", 0), ("sac.timeouts_are_terminal=true", 1)] {
+        let mut iq = iq(&["iq.warmup_steps=999", fault]);
+        run(&mut iq, 4);
+        assert_eq!(iq.stored_ends(), ends, "{fault}: Pendulum's episodes of 200 steps, 256 of them played");
+    }
+}
+
+#[test]
+fn adril_counts_its_iterations() {
+    let mut adril = adril(&["adril.update_every=128"]);
+    for (piece, iteration) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
+        adril.advance().unwrap();
+        assert_eq!(adril.iteration(), iteration, "after {piece} pieces of 64 steps");
+    }
+}
+
+#[test]
+fn gail_reports_both_players_and_its_switches_differ() {
+    let report = |more: &[&str]| {
+        let mut gail = gail(more);
+        gail.advance().unwrap();
+        gail.advance().unwrap()[0]
+    };
+    let base = report(&[]);
+    assert_eq!((base.env_steps, base.grad_steps), (256, 2 * 2 * 32));
+    let (disc, ppo) = (base.discriminator.unwrap(), base.ppo.unwrap());
+    assert!(disc.disc_loss.is_finite() && ppo.value_loss > 0.0);
+    for switch in ["gail.sees_unclamped_actions=true", "gail.expert_every=20"] {
+        assert_ne!(report(&[switch]).discriminator.unwrap().disc_loss, disc.disc_loss, "{switch}");
+    }
+    assert_ne!(report(&["gail.scales_rewards_as_it_goes=true"]).ppo.unwrap().value_loss, ppo.value_loss);
+    // An episode ends after 200 steps, in the second rollout.
+    for switch in ["ppo.time_limits=terminal", "ppo.time_limits=skip"] {
+        assert_ne!(report(&[switch]).ppo.unwrap().value_loss, ppo.value_loss, "{switch}");
+    }
+}
