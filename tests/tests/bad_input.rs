@@ -48,7 +48,7 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
         (format!("{train} --seeds 1,1 -o run"), &["--seeds 1,1", "the same one twice"]),
         (format!("{train} --seeds all -o run"), &["--seeds all"]),
         (format!("{train} --seeds 0..99999999999999 -o run"), &["99999999999999 seeds, more than"]),
-        (format!("{train} --device cuda -o run"), &["--device cuda", "--device cpu"]),
+        (format!("{train} --device cuda -o run"), &["--device cuda", "--features cuda"]),
         (format!("train mm pendulum --demos {demos} --config none.toml -o run"), &["configuration file none.toml"]),
         ("resume run".into(), &["there is no run in run", "no such folder"]),
         ("eval nothing.onnx".into(), &["there is no policy `nothing.onnx`", "expert:TASK"]),
