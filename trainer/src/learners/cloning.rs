@@ -6,7 +6,7 @@ use super::{gaussian, mean_by_seed, read};
 use crate::config::Optimizer;
 use crate::error::Result;
 use crate::nn::init::Init;
-use crate::nn::mlp::{self, MlpSpec};
+use crate::nn::mlp::MlpSpec;
 use crate::nn::optimizer::{Network, OptimizerConfig, ParametersRecord};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
@@ -91,9 +91,9 @@ impl<B: Train> Cloning<B> {
         measure: bool,
     ) -> Option<Vec<CloningMetrics>> {
         self.policies.take();
-        let actor = self.actor.variable();
         let rows = observation.dims()[1];
-        let head = mlp::forward(self.actor.spec(), Tensor::<B, 3>::from_inner(observation), actor.clone());
+        let actor = self.actor.apply(observation);
+        let head = actor.output.clone();
         let action = if self.actor.spec().outputs() == self.actions {
             head.tanh()
         } else {
@@ -101,7 +101,7 @@ impl<B: Train> Cloning<B> {
         };
         let losses = loss(action, Tensor::from_inner(demonstrated));
         let measured = measure.then(|| losses.clone().inner());
-        self.actor.descend(losses, actor, learning_rate, 0.0);
+        self.actor.descend(losses, [actor], learning_rate, 0.0);
         measured.map(|losses| read([losses]).into_iter().map(|[bc_loss]| CloningMetrics { bc_loss }).collect())
     }
 

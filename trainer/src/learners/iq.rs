@@ -9,8 +9,8 @@ use crate::config::{Divergence, IqConfig, IqObjective, IqPenaltyRows, Optimizer,
 use crate::error::Result;
 use crate::learners::sac::SacMetrics;
 use crate::nn::init::Init;
-use crate::nn::mlp::{self, MlpSpec};
-use crate::nn::optimizer::{Network, OptimizerConfig, Parameters, ParametersRecord, values};
+use crate::nn::mlp::MlpSpec;
+use crate::nn::optimizer::{Applied, Network, OptimizerConfig, Parameters, ParametersRecord, values};
 use crate::nn::{Inner, Train};
 use crate::replay::Rows;
 use crate::run::rng::{Stream, Streams};
@@ -207,7 +207,7 @@ impl<B: Train> Iq<B> {
         let rows = expert.observation.dims()[1];
         let observation = Tensor::cat(vec![expert.observation.clone(), policy.observation.clone()], 1);
         let terms = self.critic_terms(expert, policy, observation.clone(), start, &temperature);
-        let CriticTerms { terms, reward, variable } = terms;
+        let CriticTerms { terms, reward, critics } = terms;
         let measured = measure.then(|| {
             (
                 scalar(terms.total.clone().inner()),
@@ -219,7 +219,7 @@ impl<B: Train> Iq<B> {
                 },
             )
         });
-        self.critics.descend(terms.total, variable, self.shared.learning_rate * rate_scale, self.shared.polyak_rate);
+        self.critics.descend(terms.total, [critics], self.shared.learning_rate * rate_scale, self.shared.polyak_rate);
         let sac = self.improve_actor(observation, temperature, rate_scale, measure);
         measured.zip(sac).map(|((critic_loss, iq), sac)| (SacMetrics { critic_loss, ..sac }, iq))
     }
@@ -247,9 +247,8 @@ impl<B: Train> Iq<B> {
         let starts = start.dims()[1];
         let pairs = Tensor::cat(vec![observation.clone(), join(&expert.action, &policy.action)], 2);
         let drawn = self.draw(Tensor::cat(vec![observation, start], 1));
-        let variable = self.critics.variable();
-        let all = Tensor::<B, 3>::from_inner(Tensor::cat(vec![pairs, drawn.pair], 1));
-        let q = mlp::forward(self.critics.spec(), all, variable.clone());
+        let critics = self.critics.apply(Tensor::cat(vec![pairs, drawn.pair], 1));
+        let q = critics.output.clone();
         let own = q.clone().narrow(1, 0, 2 * rows);
         let sampled = q.narrow(1, 2 * rows, 2 * rows + starts);
         let entropy = Tensor::<B, 3>::from_inner(temperature.clone() * drawn.log_prob);
@@ -269,7 +268,7 @@ impl<B: Train> Iq<B> {
         };
         let (expert, policy) = (side(0, &own), side(rows, policy_q));
         let start = (value.narrow(1, 2 * rows, starts), uniform(starts, &self.device));
-        CriticTerms { terms: loss(&self.config, self.shared.discount, &expert, &policy, start), reward, variable }
+        CriticTerms { terms: loss(&self.config, self.shared.discount, &expert, &policy, start), reward, critics }
     }
 
     fn improve_actor(
@@ -279,12 +278,10 @@ impl<B: Train> Iq<B> {
         rate_scale: f64,
         measure: bool,
     ) -> Option<SacMetrics> {
-        let variable = self.actor.variable();
         let noise = Tensor::from_inner(self.draw_noise(observation.dims()[1]));
-        let observation = Tensor::<B, 3>::from_inner(observation);
-        let head = mlp::forward(self.actor.spec(), observation.clone(), variable.clone());
-        let Sample { action, log_prob } = squashed::sample(head, noise);
-        let q = minimum(self.critics.frozen(Tensor::cat(vec![observation, action], 2)));
+        let actor = self.actor.apply(observation.clone());
+        let Sample { action, log_prob } = squashed::sample(actor.output.clone(), noise);
+        let q = minimum(self.critics.frozen(Tensor::cat(vec![Tensor::from_inner(observation), action], 2)));
         let loss = actor_loss(q.clone(), log_prob.clone(), Tensor::from_inner(temperature.clone()));
         let metrics = measure.then(|| SacMetrics {
             critic_loss: 0.0,
@@ -294,7 +291,7 @@ impl<B: Train> Iq<B> {
             q_mean: scalar(q.inner().mean()),
             bc_loss: None,
         });
-        self.actor.descend(loss, variable, self.config.actor_learning_rate * rate_scale, 0.0);
+        self.actor.descend(loss, [actor], self.config.actor_learning_rate * rate_scale, 0.0);
         if self.shared.learn_temperature {
             let target = self.shared.target_entropy.unwrap_or(-(self.actions as f64));
             let gradient = log_prob.inner().mean().add_scalar(target).neg() * temperature.reshape([1]);
@@ -387,7 +384,7 @@ struct RowTensors<B: Backend> {
 struct CriticTerms<B: Train> {
     terms: Terms<B>,
     reward: Tensor<Inner<B>, 3>,
-    variable: Tensor<B, 1>,
+    critics: Applied<B>,
 }
 
 struct Drawn<B: Train> {

@@ -8,7 +8,7 @@ use super::{Batch, Pull, cloning, mean_by_seed, read};
 use crate::config::{Optimizer, SacConfig};
 use crate::error::Result;
 use crate::nn::init::Init;
-use crate::nn::mlp::{self, MlpSpec};
+use crate::nn::mlp::MlpSpec;
 use crate::nn::optimizer::{Network, OptimizerConfig, Parameters, ParametersRecord};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
@@ -190,29 +190,27 @@ impl<B: Train> Sac<B> {
         self.policies.take();
         let temperature = self.log_temperature.get().exp().reshape([self.seeds(), 1, 1]);
 
-        let actor = self.actor.variable();
-        let observation = Tensor::<B, 3>::from_inner(batch.observation.clone());
-        let head = mlp::forward(self.actor.spec(), observation.clone(), actor.clone());
-        let Sample { action, log_prob } = gaussian::sample(head, Tensor::from_inner(noise.action));
+        let actor = self.actor.apply(batch.observation.clone());
+        let Sample { action, log_prob } = gaussian::sample(actor.output.clone(), Tensor::from_inner(noise.action));
         if self.config.learn_temperature {
             let gradient = temperature_gradient(log_prob.clone().inner(), self.target_entropy());
             self.log_temperature.step(gradient, learning_rate, 0.0);
         }
 
         let target = self.target(batch, noise.next_action, temperature.clone());
-        let critics = self.critics.variable();
-        let rows = Tensor::cat(vec![batch.observation.clone(), batch.action.clone()], 2);
-        let q = mlp::forward(self.critics.spec(), Tensor::from_inner(rows), critics.clone());
-        let critic_losses = critic_loss(q, Tensor::from_inner(target));
+        let critics = self.critics.apply(Tensor::cat(vec![batch.observation.clone(), batch.action.clone()], 2));
+        let critic_losses = critic_loss(critics.output.clone(), Tensor::from_inner(target));
         let measured_critic = measure.then(|| critic_losses.clone().inner());
-        self.critics.descend(critic_losses, critics, learning_rate, self.config.polyak_rate);
+        self.critics.descend(critic_losses, [critics], learning_rate, self.config.polyak_rate);
 
+        let observation = Tensor::from_inner(batch.observation.clone());
         let q = self.critics.frozen(Tensor::cat(vec![observation, action], 2));
         let mut actor_losses = actor_loss(q.clone(), log_prob.clone(), Tensor::from_inner(temperature.clone()));
+        let mut applied = vec![actor];
         let bc_losses = pull.zip(noise.pulled).map(|(pull, noise)| {
-            let observation = Tensor::<B, 3>::from_inner(pull.observation.clone());
-            let head = mlp::forward(self.actor.spec(), observation, actor.clone());
-            let action = gaussian::sample(head, Tensor::from_inner(noise)).action;
+            let actor = self.actor.apply(pull.observation.clone());
+            let action = gaussian::sample(actor.output.clone(), Tensor::from_inner(noise)).action;
+            applied.push(actor);
             (cloning::loss(action, Tensor::from_inner(pull.action.clone())), pull.weight)
         });
         if let Some((bc_losses, weight)) = &bc_losses {
@@ -227,7 +225,7 @@ impl<B: Train> Sac<B> {
         });
         let pulls = bc_losses.is_some();
         drop(bc_losses);
-        self.actor.descend(actor_losses, actor, learning_rate, 0.0);
+        self.actor.descend(actor_losses, applied, learning_rate, 0.0);
         let of_seed = |[critic_loss, actor_loss, temperature, entropy, q_mean, bc]: [f64; 6]| SacMetrics {
             critic_loss,
             actor_loss,

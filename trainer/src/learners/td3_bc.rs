@@ -7,7 +7,7 @@ use super::{Batch, Pull, cloning, mean_by_seed, read};
 use crate::config::Td3BcConfig;
 use crate::error::Result;
 use crate::nn::init::Init;
-use crate::nn::mlp::{self, MlpSpec};
+use crate::nn::mlp::MlpSpec;
 use crate::nn::optimizer::{Network, OptimizerConfig, ParametersRecord};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
@@ -174,12 +174,10 @@ impl<B: Train> Td3Bc<B> {
         let polyak_rate = if moves_actor { self.config.polyak_rate } else { 0.0 };
 
         let target = self.target(batch, noise);
-        let critics = self.critics.variable();
-        let rows = Tensor::cat(vec![batch.observation.clone(), batch.action.clone()], 2);
-        let q = mlp::forward(self.critics.spec(), Tensor::<B, 3>::from_inner(rows), critics.clone());
-        let critic_losses = critic_loss(q, Tensor::from_inner(target));
+        let critics = self.critics.apply(Tensor::cat(vec![batch.observation.clone(), batch.action.clone()], 2));
+        let critic_losses = critic_loss(critics.output.clone(), Tensor::from_inner(target));
         let measured_critic = measure.then(|| critic_losses.clone().inner());
-        self.critics.descend(critic_losses, critics, learning_rate, polyak_rate);
+        self.critics.descend(critic_losses, [critics], learning_rate, polyak_rate);
 
         let measured_actor =
             if moves_actor { self.improve_actor(batch, objective, pull, learning_rate, measure) } else { None };
@@ -208,11 +206,9 @@ impl<B: Train> Td3Bc<B> {
         measure: bool,
     ) -> Option<[Tensor<Inner<B>, 1>; 4]> {
         self.policies.take();
-        let actor = self.actor.variable();
-        let act = |observation: Tensor<Inner<B>, 3>| {
-            mlp::forward(self.actor.spec(), Tensor::<B, 3>::from_inner(observation), actor.clone()).tanh()
-        };
-        let action = act(batch.observation.clone());
+        let actor = self.actor.apply(batch.observation.clone());
+        let action = actor.output.clone().tanh();
+        let mut applied = vec![actor];
         let bc_losses = cloning::loss(action.clone(), Tensor::from_inner(batch.action.clone()));
         let pairs = Tensor::cat(vec![Tensor::from_inner(batch.observation.clone()), action], 2);
         let q = twin(self.critics.frozen(pairs), 0);
@@ -223,14 +219,16 @@ impl<B: Train> Td3Bc<B> {
             Objective::Cloning => bc_losses.clone(),
         };
         if let Some(pull) = pull {
-            let pulled = cloning::loss(act(pull.observation.clone()), Tensor::from_inner(pull.action.clone()));
+            let actor = self.actor.apply(pull.observation.clone());
+            let pulled = cloning::loss(actor.output.clone().tanh(), Tensor::from_inner(pull.action.clone()));
+            applied.push(actor);
             losses = losses + pulled * pull.weight;
         }
         let measured = measure.then(|| {
             let scale = value_scale(q.clone().inner(), self.config.alpha);
             [losses.clone().inner(), mean_by_seed(q.inner()), scale, bc_losses.inner()]
         });
-        self.actor.descend(losses, actor, learning_rate, self.config.polyak_rate);
+        self.actor.descend(losses, applied, learning_rate, self.config.polyak_rate);
         measured
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Optimizer, RateSchedule, Td3BcConfig};
 use crate::nn::Cpu;
+use crate::nn::mlp;
 use crate::nn::optimizer::values;
 use burn::backend::Flex;
 use burn::tensor::TensorData;

@@ -253,6 +253,9 @@ impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
 
         let nodes = [x.node.clone(), params.node.clone()];
         let (y, hidden) = B::mlp_forward(spec, x.primitive.clone(), params.primitive.clone());
+        if spec.outputs() == 1 && !params.is_tracked() {
+            return (scalar_of_input::<B, C>(spec, x, params.primitive, hidden, y), Vec::new());
+        }
         let y = match Mlp.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((spec.clone(), x.primitive, params.primitive, hidden), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -288,4 +291,44 @@ impl<B: MlpBackend, C: CheckpointStrategy> MlpBackend for Autodiff<B, C> {
         };
         (g, Vec::new(), Vec::new())
     }
+}
+
+/// Links the scalar output `y` of a perceptron with constant parameters to its input by the Jacobian, computed at once.
+///
+/// Left to the backward pass, that work would be done within Burn's tape, and threads that have finished their own pass would
+/// wait for it (see [`super::optimizer::Applied`]).
+fn scalar_of_input<B: MlpBackend, C: CheckpointStrategy>(
+    spec: &MlpSpec,
+    x: Float<Autodiff<B, C>>,
+    params: Float<B>,
+    hidden: Vec<Float<B>>,
+    y: Float<B>,
+) -> Float<Autodiff<B, C>> {
+    #[derive(Debug)]
+    struct ScalarOfInput;
+
+    impl<B: MlpBackend> Backward<B, 1> for ScalarOfInput {
+        type State = (Option<Float<B>>, usize);
+
+        fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+            let gy = tensor::<B, 3>(grads.consume::<B>(&ops.node));
+            if let ([Some(node)], (Some(jacobian), groups)) = (ops.parents, ops.state) {
+                let by_member = tensor::<B, 3>(jacobian) * gy;
+                let [members, batch, inputs] = by_member.dims();
+                let by_group = by_member.reshape([groups, members / groups, batch * inputs]).sum_dim(1);
+                grads.register::<B>(node.id, primitive(by_group.reshape([groups, batch, inputs])));
+            }
+        }
+    }
+
+    let prepared = match ScalarOfInput.prepare::<C>([x.node.clone()]).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared,
+        OpsKind::UnTracked(prepared) => return prepared.finish(y),
+    };
+    let rows = tensor::<B, 3>(x.primitive);
+    let [groups, batch, _] = rows.dims();
+    let ones = Tensor::<B, 3>::ones([spec.members, batch, 1], &rows.device());
+    let (rows, need) = (primitive(reference::spread(spec, rows)), Need { input: true, params: false });
+    let (jacobian, _) = B::mlp_backward(spec, rows, params, hidden, primitive(ones), need);
+    prepared.finish((jacobian, groups), y)
 }

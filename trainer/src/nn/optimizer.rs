@@ -2,7 +2,7 @@
 
 use super::init::{Init, parameters};
 use super::mlp::{self, MlpSpec, primitive, tensor};
-use super::ops::{AdamStep, MlpBackend};
+use super::ops::{AdamStep, Float, MlpBackend, Need};
 use super::stack::{stack, unstack};
 use super::{Inner, Train};
 use crate::config::Optimizer;
@@ -222,6 +222,19 @@ impl<B: MlpBackend> Parameters<B> {
     }
 }
 
+/// A network's output as a variable of a loss, and what the network's own backward pass needs afterwards.
+///
+/// That pass is most of a step's work. It runs outside of Burn's tape: while one thread is in a backward pass there, others that
+/// have finished theirs wait for it (burn-autodiff 0.21, `GraphCleaner::cleanup_orphaned_entries`).
+#[derive(Debug)]
+pub struct Applied<B: Train> {
+    /// `[members, batch, outputs]`.
+    pub output: Tensor<B, 3>,
+    x: Float<Inner<B>>,
+    params: Float<Inner<B>>,
+    hidden: Vec<Float<Inner<B>>>,
+}
+
 /// The perceptrons of stacked seeds with their optimiser.
 #[derive(Debug)]
 pub struct Network<B: Train> {
@@ -284,14 +297,48 @@ impl<B: Train> Network<B> {
         mlp::forward(&self.spec, x, Tensor::from_inner(self.parameters.get()))
     }
 
-    /// The parameters as a variable of a loss; hand it to [`Network::descend`] afterwards.
+    /// The parameters as a variable of a loss; hand it to [`Network::descend_variable`] afterwards.
     pub fn variable(&self) -> Tensor<B, 1> {
         Tensor::from_inner(self.parameters.get()).require_grad()
     }
 
-    /// One optimiser step down the gradient with respect to `variable` of the sum of `losses`, one per seed: since no seed's
-    /// loss depends on another's parameters, each follows its own.
-    pub fn descend(&mut self, losses: Tensor<B, 1>, variable: Tensor<B, 1>, learning_rate: f64, polyak_rate: f64) {
+    /// Applies the network to constant rows; hand the result to [`Network::descend`] after its output is in a loss.
+    pub fn apply(&self, x: Tensor<Inner<B>, 3>) -> Applied<B> {
+        let (x, params) = (primitive(x), primitive(self.parameters.get()));
+        let (output, hidden) = Inner::<B>::mlp_forward(&self.spec, x.clone(), params.clone());
+        let output = Tensor::from_inner(tensor::<Inner<B>, 3>(output)).require_grad();
+        Applied { output, x, params, hidden }
+    }
+
+    /// One optimiser step down the gradient of the sum of `losses`, one per seed: since no seed's loss depends on another's
+    /// parameters, each follows its own. Gradients of a network applied several times are added.
+    pub fn descend(
+        &mut self,
+        losses: Tensor<B, 1>,
+        applied: impl IntoIterator<Item = Applied<B>>,
+        learning_rate: f64,
+        polyak_rate: f64,
+    ) {
+        let mut gradients = losses.backward();
+        let need = Need { input: false, params: true };
+        let parts = applied.into_iter().filter_map(|Applied { output, x, params, hidden }| {
+            let by_output = primitive(output.grad_remove(&mut gradients)?);
+            let (_, by_params) = Inner::<B>::mlp_backward(&self.spec, x, params, hidden, by_output, need);
+            by_params.map(tensor::<Inner<B>, 1>)
+        });
+        if let Some(gradient) = parts.reduce(|sum, part| sum + part) {
+            self.parameters.step(gradient, learning_rate, polyak_rate);
+        }
+    }
+
+    /// [`Network::descend`] with respect to a `variable` that the losses use in ways of their own.
+    pub fn descend_variable(
+        &mut self,
+        losses: Tensor<B, 1>,
+        variable: Tensor<B, 1>,
+        learning_rate: f64,
+        polyak_rate: f64,
+    ) {
         let mut gradients = losses.backward();
         let gradient = variable.grad_remove(&mut gradients);
         drop((variable, gradients));

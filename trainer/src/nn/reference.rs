@@ -19,7 +19,7 @@ fn mask<B: MlpBackend>(hidden: Tensor<B, 3>) -> Tensor<B, 3> {
 }
 
 /// One input per member from `[members / k, batch, inputs]`, each shared by k members in a row.
-fn spread<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn spread<B: MlpBackend>(spec: &MlpSpec, x: Tensor<B, 3>) -> Tensor<B, 3> {
     let [groups, batch, inputs] = x.dims();
     match groups {
         1 => x.expand([spec.members, batch, inputs]),

@@ -148,7 +148,7 @@ impl<B: Train> Discriminator<B> {
         let params = self.network.variable();
         let terms = loss::<B>(&self.config, self.network.spec(), expert, learner, mixture, params.clone());
         let seen = terms.values();
-        self.network.descend(terms.total, params, learning_rate, 0.0);
+        self.network.descend_variable(terms.total, params, learning_rate, 0.0);
         seen
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Optimizer;
 use crate::nn::init::Init;
-use crate::nn::mlp::{self, Activation, MlpSpec};
+use crate::nn::mlp::{Activation, MlpSpec};
 use crate::nn::ops::{self, LOG_VARIANCE_BOUNDS};
 use crate::nn::optimizer::{Network, OptimizerConfig};
 use crate::nn::{Inner, Train};
@@ -61,11 +61,10 @@ impl<B: Train> Ensemble<B> {
         targets: Tensor<Inner<B>, 3>,
         learning_rate: f64,
     ) -> Tensor<Inner<B>, 1> {
-        let params = self.network.variable();
-        let head = mlp::forward(self.network.spec(), Tensor::from_inner(inputs), params.clone());
-        let losses = ops::gaussian_loss(head, Tensor::from_inner(targets));
+        let models = self.network.apply(inputs);
+        let losses = ops::gaussian_loss(models.output.clone(), Tensor::from_inner(targets));
         let measured = losses.clone().inner();
-        self.network.descend(losses.sum(), params, learning_rate, 0.0);
+        self.network.descend(losses.sum(), [models], learning_rate, 0.0);
         measured
     }
 }
