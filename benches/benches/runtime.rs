@@ -22,6 +22,7 @@ fn contract(observation: usize, action: usize) -> Contract {
         control_period_secs: 0.002,
         fallback: Fallback::Zero,
         max_observation_age_secs: None,
+        guards: Default::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 
 use policy_runtime::action::Bounds;
-use policy_runtime::guard::{Guard, first_not_finite};
+use policy_runtime::guard::{Guard, Rules, first_not_finite};
 use policy_runtime::timing::FixedRate;
 use policy_runtime::{Fallback, Fault, Observation, Verdict};
 
@@ -89,7 +89,8 @@ impl<const OBSERVATION: usize, const ACTION: usize> ControlLoop<OBSERVATION, ACT
             Err(fault) => {
                 self.fallbacks = self.fallbacks.saturating_add(1);
                 let last_good = self.last_good.as_ref().map_or(&[][..], |row| row);
-                self.guard.write_fallback(last_good, Bounds { low: &self.low, high: &self.high }, &mut action);
+                let bounds = Bounds { low: &self.low, high: &self.high };
+                Rules::new(self.guard, bounds).write_fallback(last_good, &[], &mut action);
                 Verdict::Fallback(fault)
             }
         };
@@ -103,7 +104,7 @@ impl<const OBSERVATION: usize, const ACTION: usize> ControlLoop<OBSERVATION, ACT
         action: &mut [f32; ACTION],
     ) -> Result<(), Fault> {
         let Some((values, stamp_nanos)) = &self.newest else {
-            return Err(Fault::ObservationWidth { expected: OBSERVATION, found: 0 });
+            return Err(Fault::NoObservation);
         };
         self.guard.check_observation(now_nanos, &Observation { values, stamp_nanos: *stamp_nanos })?;
         policy.act(values, action);
@@ -147,7 +148,7 @@ mod tests {
         let mut control = control(Fallback::Hold);
         let silent = control.tick(0, &mut spring);
         assert_eq!(silent.action, [0.0]);
-        assert_eq!(silent.verdict, Verdict::Fallback(Fault::ObservationWidth { expected: 2, found: 0 }));
+        assert_eq!(silent.verdict, Verdict::Fallback(Fault::NoObservation));
         control.observe([1.0, 0.0], 0);
         assert_eq!(control.tick(0, &mut spring), Tick { action: [-0.5], verdict: Verdict::Good });
         let late = control.tick(3 * PERIOD_NANOS, &mut spring);

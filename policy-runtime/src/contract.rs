@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::guard::{Fallback, Guard};
+use crate::safety::GuardRules;
 
 /// Most channels that one side of a contract may have.
 pub const MAX_CHANNELS: usize = 4096;
@@ -61,6 +62,9 @@ pub struct Contract {
     /// Greatest age of an observation, seconds; no limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_observation_age_secs: Option<f64>,
+    /// What else is checked and kept while the policy drives a robot.
+    #[serde(default, skip_serializing_if = "GuardRules::is_default")]
+    pub guards: GuardRules,
 }
 
 impl Contract {
@@ -79,7 +83,8 @@ impl Contract {
             return Err(Error::malformed(thing, "both bounds", "a missing bound"));
         }
         validate_secs("control_period_secs", self.control_period_secs)?;
-        self.max_observation_age_secs.map_or(Ok(()), |secs| validate_secs("max_observation_age_secs", secs))
+        self.max_observation_age_secs.map_or(Ok(()), |secs| validate_secs("max_observation_age_secs", secs))?;
+        self.guards.validate_for(self)
     }
 
     /// Lowest value of each action channel, `[action]`, environment units.
@@ -149,7 +154,7 @@ fn validate_channels(side: &str, channels: &[Channel]) -> Result<()> {
     Ok(())
 }
 
-fn validate_secs(name: &str, secs: f64) -> Result<()> {
+pub(crate) fn validate_secs(name: &str, secs: f64) -> Result<()> {
     if secs.is_finite() && (1e-6..=3600.0).contains(&secs) {
         return Ok(());
     }
@@ -176,6 +181,7 @@ mod tests {
             control_period_secs: 0.05,
             fallback: Fallback::Zero,
             max_observation_age_secs: Some(0.1),
+            guards: GuardRules::default(),
         }
     }
 

@@ -7,7 +7,7 @@
 //! * [`spec`]: the layers of a policy and of a discriminator; an ONNX file and a manifest are views of these.
 //! * [`engine`]: two executors that answer the same calls: `native` (plain Rust) and `tract` (any ONNX policy).
 //! * [`policy`]: what users call: [`policy::Policy::load`], then [`policy::Policy::step`] at every tick.
-//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`timing`]: the arithmetic and the checks, without std or allocator.
+//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`]: the arithmetic and the checks, without std or allocator.
 //!
 //! # Features
 //! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `cli` (the `hype-policy` binary). Without
@@ -22,6 +22,7 @@ pub mod error;
 pub mod guard;
 pub mod kernel;
 pub mod normalize;
+pub mod supervisor;
 pub mod timing;
 
 #[cfg(feature = "std")]
@@ -43,6 +44,8 @@ pub mod policy;
 #[cfg(feature = "std")]
 pub mod probe;
 #[cfg(feature = "std")]
+pub mod safety;
+#[cfg(feature = "std")]
 pub mod selfcheck;
 #[cfg(feature = "std")]
 pub mod spec;
@@ -54,6 +57,7 @@ pub mod realtime;
 
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};
+pub use supervisor::Supervisor;
 
 #[cfg(feature = "std")]
 pub use {
@@ -61,5 +65,6 @@ pub use {
     discriminator::Discriminator,
     engine::EngineChoice,
     policy::Policy,
+    safety::{GuardRules, Safety},
     spec::{DiscriminatorGraph, PolicyGraph},
 };

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::action::Bounds;
 #[cfg(feature = "onnx")]
 use crate::bundle::Bundle;
 use crate::contract::Contract;
@@ -11,11 +10,12 @@ use crate::engine::native::NativePolicy;
 #[cfg(feature = "onnx")]
 use crate::engine::tract::TractModel;
 use crate::error::{Error, Result};
-use crate::guard::{Fallback, Fault, Guard, Observation, Verdict};
+use crate::guard::{Fault, Observation, Rules, Verdict};
 #[cfg(feature = "onnx")]
 use crate::metadata::{KIND_DISCRIMINATOR, KIND_POLICY};
 #[cfg(feature = "onnx")]
 use crate::onnx::Model;
+use crate::safety::Safety;
 use crate::selfcheck::{Agreement, Comparison, Golden};
 use crate::spec::PolicyGraph;
 
@@ -51,9 +51,7 @@ enum Executor {
 pub struct Policy {
     executor: Executor,
     contract: Option<Contract>,
-    guard: Guard,
-    low: Vec<f32>,
-    high: Vec<f32>,
+    safety: Safety,
     last_good: Vec<f32>,
     has_last_good: bool,
     why_not_native: Option<String>,
@@ -154,16 +152,9 @@ impl Policy {
 
     fn assemble(executor: Executor, contract: Option<Contract>, why_not_native: Option<String>) -> Self {
         let (observation_width, action_width) = executor.widths();
-        let guard = contract.as_ref().map_or(
-            Guard { observation_width, action_width, max_age_nanos: None, fallback: Fallback::Zero },
-            Contract::guard,
-        );
-        let bounds =
-            |of: fn(&Contract) -> Vec<f32>, open: f32| contract.as_ref().map_or_else(|| vec![open; action_width], of);
+        let safety = contract.as_ref().map_or_else(|| Safety::of_widths(observation_width, action_width), Safety::of);
         Self {
-            guard,
-            low: bounds(Contract::action_low, f32::NEG_INFINITY),
-            high: bounds(Contract::action_high, f32::INFINITY),
+            safety,
             last_good: vec![0.0; action_width],
             has_last_good: false,
             executor,
@@ -186,17 +177,33 @@ impl Policy {
             }
             Err(fault) => {
                 let last_good = if self.has_last_good { self.last_good.as_slice() } else { &[] };
-                self.guard.write_fallback(last_good, Bounds { low: &self.low, high: &self.high }, action);
+                let trusted = if fault.spares_the_observation() { observation.values } else { &[] };
+                self.safety.rules().write_fallback(last_good, trusted, action);
                 Verdict::Fallback(fault)
             }
         }
     }
 
     fn try_step(&mut self, now_nanos: u64, observation: &Observation<'_>, action: &mut [f32]) -> Result<(), Fault> {
-        self.guard.check_observation(now_nanos, observation)?;
-        self.guard.check_action_width(action.len())?;
-        self.executor.run(observation.values, action).map_err(|_| Fault::Engine)?;
-        self.guard.check_action(action, Bounds { low: &self.low, high: &self.high })
+        self.propose(now_nanos, observation, action)?;
+        self.safety.rules().check_action(action)
+    }
+
+    /// The engine's answer to an observation that passes its checks; it is not checked itself. For a
+    /// [`Supervisor`](crate::Supervisor), which checks it.
+    ///
+    /// # Errors
+    /// What is wrong with the observation, with the buffer's width, or with the engine.
+    pub fn propose(&mut self, now_nanos: u64, observation: &Observation<'_>, action: &mut [f32]) -> Result<(), Fault> {
+        let rules = self.safety.rules();
+        rules.check_observation(now_nanos, observation)?;
+        rules.guard.check_action_width(action.len())?;
+        self.executor.run(observation.values, action).map_err(|_| Fault::Engine)
+    }
+
+    /// What is checked and kept at every tick.
+    pub fn rules(&self) -> Rules<'_> {
+        self.safety.rules()
     }
 
     /// Forgets what was carried from step to step: the last good action.
@@ -231,12 +238,12 @@ impl Policy {
 
     /// Number of values in an observation.
     pub fn observation_width(&self) -> usize {
-        self.guard.observation_width
+        self.safety.rules().guard.observation_width
     }
 
     /// Number of values in an action.
     pub fn action_width(&self) -> usize {
-        self.guard.action_width
+        self.safety.rules().guard.action_width
     }
 
     /// `native` or `tract`.

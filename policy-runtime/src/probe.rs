@@ -67,6 +67,8 @@ struct Range {
     low: f32,
     high: f32,
     bounded: bool,
+    /// What the contract says, infinite where it says nothing.
+    declared: [f32; 2],
 }
 
 impl Range {
@@ -74,7 +76,8 @@ impl Range {
         if self.bounded {
             (self.low + (self.high - self.low) * draws.unit()).clamp(self.low, self.high)
         } else {
-            self.middle + self.spread * draws.normal()
+            let [floor, ceiling] = self.declared;
+            (self.middle + self.spread * draws.normal()).max(floor).min(ceiling)
         }
     }
 }
@@ -126,15 +129,21 @@ pub fn probes(contract: &Contract, demonstrations: &Demonstrations, random_rows:
 fn ranges(contract: &Contract, rows: &[&[f32]]) -> Vec<Range> {
     let range = |(index, channel): (usize, &crate::Channel)| {
         let (middle, spread) = moments(rows.iter().map(|row| f64::from(row[index])));
+        let declared = [channel.low.unwrap_or(f32::NEG_INFINITY), channel.high.unwrap_or(f32::INFINITY)];
         match channel.bounds() {
-            Some((low, high)) => {
-                Range { middle: low + 0.5 * (high - low), spread: 0.25 * (high - low), low, high, bounded: true }
-            }
+            Some((low, high)) => Range {
+                middle: low + 0.5 * (high - low),
+                spread: 0.25 * (high - low),
+                low,
+                high,
+                bounded: true,
+                declared,
+            },
             None => {
                 let reach = BOUNDARY_DEVIATIONS * spread;
                 let low = channel.low.unwrap_or(middle - reach);
                 let high = channel.high.unwrap_or(middle + reach);
-                Range { middle, spread, low, high, bounded: false }
+                Range { middle, spread, low, high, bounded: false, declared }
             }
         }
     };
@@ -165,6 +174,7 @@ mod tests {
             control_period_secs: 0.01,
             fallback: crate::Fallback::Zero,
             max_observation_age_secs: None,
+            guards: Default::default(),
         }
     }
 

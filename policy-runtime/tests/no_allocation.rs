@@ -75,6 +75,7 @@ fn contract() -> Contract {
         control_period_secs: 0.002,
         fallback: Fallback::Hold,
         max_observation_age_secs: Some(0.01),
+        guards: Default::default(),
     }
 }
 

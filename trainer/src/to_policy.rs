@@ -35,6 +35,7 @@ pub fn contract(task: &Task) -> Contract {
         control_period_secs: task.control_period_secs,
         fallback: Fallback::default(),
         max_observation_age_secs: None,
+        guards: Default::default(),
     }
 }
 

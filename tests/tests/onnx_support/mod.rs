@@ -26,6 +26,7 @@ pub fn contract(observation: usize, action: usize) -> Contract {
         control_period_secs: 0.008,
         fallback: Fallback::Hold,
         max_observation_age_secs: None,
+        guards: Default::default(),
     }
 }
 
