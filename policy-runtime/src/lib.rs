@@ -7,6 +7,7 @@
 //! * [`spec`]: the layers of a policy and of a discriminator; an ONNX file and a manifest are views of these.
 //! * [`engine`]: two executors that answer the same calls: `native` (plain Rust) and `tract` (any ONNX policy).
 //! * [`policy`]: what users call: [`policy::Policy::load`], then [`policy::Policy::step`] at every tick.
+//! * [`embedded`]: the same policy as a blob for a microcontroller, and its executor.
 //! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`]: the arithmetic and the checks, without std or allocator.
 //!
 //! # Features
@@ -18,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod embedded;
 pub mod error;
 pub mod guard;
 pub mod kernel;
