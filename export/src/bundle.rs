@@ -11,6 +11,7 @@ use policy_runtime::selfcheck::{Agreement, Golden, Judgement, ProbeKind};
 use policy_runtime::{Contract, DiscriminatorGraph, PolicyGraph};
 use serde_json::Value;
 
+use crate::blob::{Blob, blobs, check_blobs};
 use crate::error::{Error, Result};
 use crate::onnx::{onnx_discriminator, onnx_policy};
 use crate::replace::Staged;
@@ -81,15 +82,23 @@ pub fn write_bundle(path: &Path, contents: &BundleContents<'_>, reference: &mut 
         files,
         golden: golden(&rows, &answers, discriminator_bytes.is_some()),
         agreement: agreement.clone(),
+        embedded: Vec::new(),
         provenance: contents.provenance.clone(),
         training: contents.training.clone(),
     };
+    for Blob { name, content, record, compared } in blobs(contents, &policy_bytes, &rows, &answers)? {
+        manifest.files.insert(name.to_owned(), FileRecord::of(&content));
+        staged.write(name, &content)?;
+        manifest.embedded.push(record);
+        agreement.extend(compared);
+    }
     write_manifest(&staged, &manifest)?;
     agreement.extend(compare_files(&Bundle::open(staged.folder())?, &rows, &answers)?);
 
     manifest.agreement.clone_from(&agreement);
     write_manifest(&staged, &manifest)?;
     let written = Bundle::open(staged.folder())?;
+    check_blobs(&written)?;
     if written.manifest != manifest {
         let found = "other values after reading it back";
         return Err(policy_runtime::Error::malformed(MANIFEST_FILE, "what was written", found).into());

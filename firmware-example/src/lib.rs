@@ -1,11 +1,29 @@
-//! A fixed-rate control loop for a microcontroller around a policy.
+//! A policy on a microcontroller: observation frames in, action frames out, at a fixed rate.
 //!
-//! [`ControlLoop`] is the logic without any hardware: time, sensor frame and policy are arguments, so the same code runs
-//! under test on the host. It allocates nothing and has no dependency on std.
+//! * [`Station`] is the whole logic without any hardware: clock, serial port and watchdog are a [`Board`], so the same code
+//!   runs under test on the host.
+//! * [`frame`] is what goes over the wire; docs/FORMAT.md describes it.
+//!
+//! The binary adds start-up code and one [`Board`]. Nothing here allocates or needs std.
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![warn(missing_docs)]
 
-mod control;
+pub mod frame;
+mod station;
+#[cfg(test)]
+mod station_tests;
 
-pub use control::{ControlLoop, Policy, Tick};
+pub use station::{Board, Clock, Station, refuse};
+
+/// Most observation channels of a policy that the binary takes.
+pub const MAX_OBSERVATION: usize = 384;
+/// Most action channels.
+pub const MAX_ACTION: usize = 32;
+/// Widest row of activations.
+pub const MAX_WIDTH: usize = 512;
+/// Most numbers of recurrent state.
+pub const MAX_STATE: usize = 256;
+/// Longest frame: an observation with its counters and digest.
+pub const MAX_FRAME: usize = 4 * MAX_OBSERVATION + 48;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `manifest.json` | [`Manifest`]: contract, provenance, digests of the other files, golden vectors, agreement of the engines |
 //! | `policy.onnx` | input `observation`, output 0 `action`, see [`crate::metadata`] |
+//! | `policy.hpb`, `policy-int8.hpb` | the policy for microcontrollers, see [`crate::embedded`] |
 //! | `discriminator.onnx` | inputs `observation` and `action`, output `reward`; only where one was learned |
 
 use std::collections::BTreeMap;
@@ -13,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::Contract;
+use crate::embedded::Precision;
 use crate::error::{Error, Result};
 use crate::files::{MAX_MANIFEST_BYTES, MAX_ONNX_BYTES, read_bounded, sha256_hex};
-use crate::selfcheck::{Agreement, Golden};
+use crate::selfcheck::{Agreement, Golden, ProbeKind};
 
 /// Name of the manifest.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -23,6 +25,12 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const POLICY_FILE: &str = "policy.onnx";
 /// Name of the discriminator's model file.
 pub const DISCRIMINATOR_FILE: &str = "discriminator.onnx";
+/// Name of the policy's blob for microcontrollers, weights in f32.
+pub const BLOB_FILE: &str = "policy.hpb";
+/// Name of the policy's blob for microcontrollers, weights in int8.
+pub const BLOB_INT8_FILE: &str = "policy-int8.hpb";
+/// Every file that a bundle may have beside its manifest.
+pub const FILES: [&str; 4] = [POLICY_FILE, DISCRIMINATOR_FILE, BLOB_FILE, BLOB_INT8_FILE];
 /// First entry of every manifest.
 pub const FORMAT: &str = "hype-bundle";
 /// The version that this crate writes and reads.
@@ -44,10 +52,37 @@ pub struct Manifest {
     pub golden: Vec<Golden>,
     /// How well training, native engine and tract agreed when the bundle was written.
     pub agreement: Vec<Agreement>,
+    /// What the policy costs and how exact it is on a microcontroller, one entry for each blob.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embedded: Vec<EmbeddedRecord>,
     /// Who made it, from what, with which versions.
     pub provenance: Value,
     /// Method, preset, step counts, returns: whatever training wants to tell.
     pub training: Value,
+}
+
+/// One blob: its needs, and how far its actions are from those that training computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddedRecord {
+    /// [`BLOB_FILE`] or [`BLOB_INT8_FILE`].
+    pub file: String,
+    /// How weights are stored.
+    pub precision: Precision,
+    /// Numbers in each of the two rows of activations.
+    pub width: usize,
+    /// Numbers of recurrent state.
+    pub state: usize,
+    /// Multiplications of one step.
+    pub multiplications: usize,
+    /// Where the inputs of the comparison came from: demonstrations, or random where there were none.
+    pub measured_on: ProbeKind,
+    /// How many there were.
+    pub rows: usize,
+    /// Largest difference of an action channel, as a share of the channel's range.
+    pub largest_error: f32,
+    /// Root mean square of the same.
+    pub rms_error: f32,
 }
 
 /// Size and digest of a file.
@@ -98,8 +133,8 @@ impl Manifest {
         if !self.files.contains_key(POLICY_FILE) {
             return Err(Error::malformed("manifest: files", format!("{POLICY_FILE:?} among them"), "no such entry"));
         }
-        if let Some(name) = self.files.keys().find(|name| ![POLICY_FILE, DISCRIMINATOR_FILE].contains(&name.as_str())) {
-            let expected = format!("{POLICY_FILE:?} and {DISCRIMINATOR_FILE:?}");
+        if let Some(name) = self.files.keys().find(|name| !FILES.contains(&name.as_str())) {
+            let expected = format!("names among {FILES:?}");
             return Err(Error::malformed("manifest: files", expected, format!("{name:?}")));
         }
         if self.golden.is_empty() {
@@ -123,6 +158,8 @@ pub struct Bundle {
     pub policy: Vec<u8>,
     /// Content of `discriminator.onnx`, where the manifest has it.
     pub discriminator: Option<Vec<u8>>,
+    /// Content of the blobs by file name, where the manifest has them.
+    pub blobs: BTreeMap<&'static str, Vec<u8>>,
 }
 
 impl Bundle {
@@ -148,7 +185,13 @@ impl Bundle {
         };
         let policy = read(POLICY_FILE).transpose()?.unwrap_or_default();
         let discriminator = read(DISCRIMINATOR_FILE).transpose()?;
-        Ok(Self { path: path.to_path_buf(), manifest, policy, discriminator })
+        let mut blobs = BTreeMap::new();
+        for name in [BLOB_FILE, BLOB_INT8_FILE] {
+            if let Some(content) = read(name).transpose()? {
+                blobs.insert(name, content);
+            }
+        }
+        Ok(Self { path: path.to_path_buf(), manifest, policy, discriminator, blobs })
     }
 
     /// Whether `path` looks like a bundle: a folder with a manifest.

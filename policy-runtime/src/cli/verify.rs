@@ -7,6 +7,8 @@ use serde_json::json;
 use super::Outcome;
 use crate::bundle::Bundle;
 use crate::discriminator::Discriminator;
+use crate::embedded::Precision;
+use crate::embedded::write::{BlobFile, contract_digest};
 use crate::engine::EngineChoice;
 use crate::error::{Error, Kind, Result};
 use crate::guard::{Observation, Verdict};
@@ -71,6 +73,8 @@ fn check(bundle: &Bundle) -> Result<(Vec<Agreement>, Vec<String>)> {
         Err(error) => return Err(error),
     }
 
+    check_blobs(bundle, &mut agreement)?;
+
     let Some(mut tract) = Discriminator::from_bundle(bundle, EngineChoice::Tract)? else {
         notes.push("there is no discriminator".into());
         return Ok((agreement, notes));
@@ -86,6 +90,29 @@ fn check(bundle: &Bundle) -> Result<(Vec<Agreement>, Vec<String>)> {
         Err(error) => return Err(error),
     }
     Ok((agreement, notes))
+}
+
+/// Replays the golden vectors of the blobs, and compares the one in f32 with training's golden actions.
+fn check_blobs(bundle: &Bundle, agreement: &mut Vec<Agreement>) -> Result<()> {
+    for (name, content) in &bundle.blobs {
+        let refused = |error| Error::malformed(*name, "a blob that runs", error);
+        let file = BlobFile::new(content);
+        let mut executor = file.open().map_err(refused)?;
+        if executor.blob().header().contract_sha256 != contract_digest(&bundle.manifest.contract)? {
+            return Err(Error::malformed(*name, "the manifest's contract", "another contract"));
+        }
+        let mut action = vec![0.0; executor.blob().action_width()];
+        if executor.blob().header().precision == Precision::F32 {
+            let mut comparison = Comparison::of_policies(&bundle.manifest.contract, "golden", name);
+            for golden in &bundle.manifest.golden {
+                executor.reset();
+                executor.run(&golden.observation, &mut action)?;
+                comparison.add(golden.kind, golden.activation_scale, &golden.action, &action);
+            }
+            agreement.push(comparison.finish()?);
+        }
+    }
+    Ok(())
 }
 
 fn compare_policies(native: &mut Policy, tract: &mut Policy, rows: &[Probe]) -> Result<Agreement> {

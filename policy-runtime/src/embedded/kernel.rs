@@ -5,6 +5,7 @@
 //! order is not touched by that.
 
 /// Sizes of the blocks of outputs, greedily from the front.
+#[cfg(feature = "std")]
 pub(super) const BLOCKS: [usize; 4] = [8, 4, 2, 1];
 
 /// `output[j] = bias[j] + Σ_i input[i] · w(i, j)`, over ascending `i`. All lengths were checked when the blob was opened.

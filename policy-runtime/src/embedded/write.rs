@@ -266,7 +266,7 @@ fn header<'a>(
         exit_ticks: rules.exit_ticks,
         deadline_nanos: rules.deadline_nanos,
         max_faults: rules.max_faults,
-        contract_sha256: Sha256::digest(contract.to_json()?).into(),
+        contract_sha256: contract_digest(contract)?,
         model_sha256,
         precision,
         normalized: network.normalizer.is_some(),
@@ -278,6 +278,14 @@ fn header<'a>(
         layers,
         golden: short("golden vectors", golden)?,
     })
+}
+
+/// sha256 of the contract as JSON.
+///
+/// # Errors
+/// As [`Contract::to_json`].
+pub fn contract_digest(contract: &Contract) -> Result<[u8; 32]> {
+    Ok(Sha256::digest(contract.to_json()?).into())
 }
 
 fn short(what: &str, count: usize) -> Result<u16> {

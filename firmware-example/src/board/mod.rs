@@ -1,0 +1,81 @@
+//! The boards. Each has `HZ`, `POLICY` and a type `Machine`.
+#![allow(unsafe_code)]
+
+use core::ptr::{read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use cortex_m::peripheral::SYST;
+use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m_rt::exception;
+
+#[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
+mod mps2;
+#[cfg(feature = "stm32f407")]
+mod stm32f407;
+
+#[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
+pub(crate) use mps2::{HZ, Machine, POLICY};
+#[cfg(feature = "stm32f407")]
+pub(crate) use stm32f407::{HZ, Machine, POLICY};
+
+/// The address range that the board's policy is flashed to, whether or not one is there.
+pub(crate) fn policy() -> &'static [u8] {
+    let (start, length) = POLICY;
+    // SAFETY: the range is readable memory of the board, outside of the linker's regions, and nothing writes to it.
+    unsafe { core::slice::from_raw_parts(with_exposed_provenance(start), length) }
+}
+
+/// Writes a register.
+fn write(address: usize, value: u32) {
+    // SAFETY: addresses are those of the board's reference manual; 32-bit registers, aligned.
+    unsafe { write_volatile(with_exposed_provenance_mut(address), value) }
+}
+
+/// Reads a register.
+fn read(address: usize) -> u32 {
+    // SAFETY: as in `write`.
+    unsafe { read_volatile(with_exposed_provenance(address)) }
+}
+
+/// Sets the bits of `mask`.
+#[cfg(feature = "stm32f407")]
+fn set(address: usize, mask: u32) {
+    write(address, read(address) | mask);
+}
+
+const RELOAD: u32 = 0x00ff_ffff;
+
+static LAPS: AtomicU32 = AtomicU32::new(0);
+
+#[exception]
+fn SysTick() {
+    LAPS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Time from the core's own timer.
+pub(crate) struct Timer(SYST);
+
+impl Timer {
+    pub(crate) fn start(mut syst: SYST) -> Self {
+        syst.set_clock_source(SystClkSource::Core);
+        syst.set_reload(RELOAD);
+        syst.clear_current();
+        syst.enable_counter();
+        syst.enable_interrupt();
+        Self(syst)
+    }
+
+    pub(crate) fn nanos(&self) -> u64 {
+        loop {
+            let laps = LAPS.load(Ordering::Relaxed);
+            let left = SYST::get_current();
+            // The lap may end between the two readings.
+            if LAPS.load(Ordering::Relaxed) == laps {
+                let _ = &self.0;
+                let ticks = u64::from(laps) * u64::from(RELOAD + 1) + u64::from(RELOAD - left);
+                // Exact for a whole number of MHz.
+                return ticks * 1000 / u64::from(HZ / 1_000_000);
+            }
+        }
+    }
+}

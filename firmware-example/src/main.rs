@@ -1,0 +1,48 @@
+//! The thin part: start-up, one board, and the loop. A panic stops feeding the watchdog, which restarts the board.
+
+#![no_std]
+#![no_main]
+
+mod board;
+
+use core::mem::MaybeUninit;
+
+use cortex_m_rt::entry;
+use firmware::{Board, Station, refuse};
+
+use board::Machine;
+
+/// How often a board without a policy says why.
+const REFUSAL_NANOS: u64 = 100_000_000;
+
+#[entry]
+fn main() -> ! {
+    static mut STATION: MaybeUninit<Station<'static>> = MaybeUninit::uninit();
+    let Some(peripherals) = cortex_m::Peripherals::take() else { halt() };
+    let mut machine = Machine::start(peripherals);
+    match Station::new(board::policy(), machine.now_nanos()) {
+        Ok(opened) => {
+            let station = STATION.write(opened);
+            station.greet(&mut machine);
+            loop {
+                station.poll(&mut machine);
+            }
+        }
+        Err(error) => loop {
+            refuse(&mut machine, error);
+            let until = machine.now_nanos() + REFUSAL_NANOS;
+            while machine.now_nanos() < until {}
+        },
+    }
+}
+
+fn halt() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    halt()
+}

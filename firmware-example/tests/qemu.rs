@@ -1,0 +1,205 @@
+//! The firmware in QEMU: the same bits as here, and the declared behaviour when something is wrong.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../../tests/src/board.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod board;
+
+use std::path::{Path, PathBuf};
+
+use board::{Heard, QemuBoard, firmware, wire};
+use ::firmware::frame::{ActionKind, ToBoard};
+use policy_runtime::embedded::Precision;
+use policy_runtime::embedded::write::{BlobFile, Network, Part, Recurrent, blob};
+use policy_runtime::guard::FaultKind;
+use policy_runtime::probe::Draws;
+use policy_runtime::safety::GuardRules;
+use policy_runtime::spec::{Activation, Affine, Clamp, Dense, Normalizer, Squash};
+use policy_runtime::{Channel, Contract, Fallback};
+
+const MACHINES: [&str; 2] = ["mps2-an386", "mps2-an500"];
+const PERIOD_NANOS: u64 = 10_000_000;
+const WIDTHS: (usize, usize) = (5, 3);
+
+fn contract() -> Contract {
+    Contract {
+        task: "test".into(),
+        observation: (0..WIDTHS.0).map(|index| Channel::unbounded(format!("angle_{index}"), "rad")).collect(),
+        action: (0..WIDTHS.1).map(|index| Channel::bounded(format!("torque_{index}"), "N*m", -1.0, 2.0)).collect(),
+        control_period_secs: PERIOD_NANOS as f64 * 1e-9,
+        fallback: Fallback::Hold,
+        max_observation_age_secs: Some(2.5 * PERIOD_NANOS as f64 * 1e-9),
+        guards: GuardRules::default(),
+    }
+}
+
+fn row(draws: &mut Draws, length: usize, spread: f32) -> Vec<f32> {
+    (0..length).map(|_| spread * draws.normal()).collect()
+}
+
+fn dense(inputs: usize, outputs: usize, activation: Activation, draws: &mut Draws) -> Part {
+    let weights = row(draws, inputs * outputs, (2.0 / inputs as f32).sqrt());
+    Part::Dense(Dense { inputs, outputs, weights, bias: row(draws, outputs, 0.1), activation })
+}
+
+fn recurrent(gates: usize, inputs: usize, hidden: usize, draws: &mut Draws) -> Recurrent {
+    Recurrent {
+        inputs,
+        hidden,
+        weight_ih: row(draws, gates * hidden * inputs, 0.3),
+        weight_hh: row(draws, gates * hidden * hidden, 0.3),
+        bias_ih: row(draws, gates * hidden, 0.3),
+        bias_hh: row(draws, gates * hidden, 0.3),
+    }
+}
+
+fn policy(parts: Vec<Part>, precision: Precision, draws: &mut Draws) -> BlobFile {
+    let network = Network {
+        normalizer: Some(Normalizer { mean: row(draws, WIDTHS.0, 0.5), std: vec![0.7; WIDTHS.0] }),
+        parts,
+        squash: Squash::Tanh,
+        affine: Affine { scale: vec![1.5; WIDTHS.1], offset: vec![0.5; WIDTHS.1] },
+        clamp: Clamp { low: vec![-1.0; WIDTHS.1], high: vec![2.0; WIDTHS.1] },
+    };
+    let golden: Vec<_> = (0..3).map(|_| row(draws, WIDTHS.0, 1.0)).collect();
+    let golden: Vec<&[f32]> = golden.iter().map(Vec::as_slice).collect();
+    blob(&contract(), &network, precision, [0; 32], &golden).unwrap()
+}
+
+fn small(draws: &mut Draws) -> BlobFile {
+    let parts = vec![dense(5, 16, Activation::Relu, draws), dense(16, 3, Activation::Identity, draws)];
+    policy(parts, Precision::F32, draws)
+}
+
+fn saved(folder: &Path, blob: &[u8]) -> PathBuf {
+    let path = folder.join("policy.hpb");
+    std::fs::write(&path, blob).unwrap();
+    path
+}
+
+#[test]
+fn qemu_computes_the_bits_of_the_host_for_every_kind_of_layer() {
+    let mut draws = Draws::new(21);
+    let networks = [
+        vec![dense(5, 31, Activation::Relu, &mut draws), dense(31, 3, Activation::Identity, &mut draws)],
+        vec![dense(5, 16, Activation::Silu, &mut draws), dense(16, 14, Activation::Elu, &mut draws), dense(14, 3, Activation::Sigmoid, &mut draws)],
+        vec![Part::Lstm(recurrent(4, 5, 18, &mut draws)), dense(18, 3, Activation::Tanh, &mut draws)],
+        vec![Part::Gru(recurrent(3, 5, 13, &mut draws)), dense(13, 3, Activation::Identity, &mut draws)],
+    ];
+    for machine in MACHINES {
+        let Some(elf) = firmware("qemu_computes_the_bits_of_the_host_for_every_kind_of_layer", machine) else { return };
+        for (network, precision) in networks.iter().flat_map(|it| [(it, Precision::F32), (it, Precision::Int8)]) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = policy(network.clone(), precision, &mut draws);
+            let mut host = file.open().unwrap();
+            let mut board = QemuBoard::start(machine, &elf, &saved(folder.path(), file.bytes()), false);
+            board.enter();
+            for step in 1..60_u32 {
+                // Now and then far outside of what is usual, where functions end.
+                let spread = if step % 7 == 0 { 1e3 } else { 1.0 };
+                let observation = row(&mut draws, WIDTHS.0, spread);
+                let (kind, _, action) = board.tick(step, u64::from(step) * PERIOD_NANOS, Some(&observation));
+                let mut wanted = [0.0; WIDTHS.1];
+                host.run(&observation, &mut wanted).unwrap();
+                assert_eq!(kind, ActionKind::Good);
+                let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&action), bits(&wanted), "{machine} {precision:?} step {step}: {action:?} {wanted:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn qemu_refuses_a_corrupted_policy_with_its_code() {
+    let Some(elf) = firmware("qemu_refuses_a_corrupted_policy_with_its_code", MACHINES[0]) else { return };
+    let good = small(&mut Draws::new(22)).bytes().to_vec();
+    let mut weight = good.clone();
+    let last = weight.len() - 100;
+    weight[last] ^= 1;
+    let mut version = good.clone();
+    version[8] = 9;
+    for (blob, code) in [(weight, 7), (version, 3), (good[..200].to_vec(), 6), (vec![0xff; 64], 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), &blob), false);
+        assert_eq!(board.hear(), Heard::Refused(code));
+        board.say(&ToBoard::Enter);
+        assert_eq!(board.hear(), Heard::Refused(code), "it goes on saying so, and gives no action");
+    }
+}
+
+#[test]
+fn qemu_holds_through_dropped_frames_and_a_silent_sensor() {
+    let Some(elf) = firmware("qemu_holds_through_dropped_frames_and_a_silent_sensor", MACHINES[0]) else { return };
+    let mut draws = Draws::new(23);
+    let folder = tempfile::tempdir().unwrap();
+    let file = small(&mut draws);
+    let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), file.bytes()), false);
+    board.enter();
+    let at = |step: u32| u64::from(step) * PERIOD_NANOS;
+    let mut host = file.open().unwrap();
+    let mut act = |observation: &[f32]| {
+        let mut action = vec![0.0; WIDTHS.1];
+        host.run(observation, &mut action).unwrap();
+        action
+    };
+    let (_, fault, action) = board.tick(1, at(1), None);
+    assert_eq!((fault, action), (FaultKind::NoObservation as u8, vec![0.0; 3]), "nothing to hold yet");
+    let first = row(&mut draws, WIDTHS.0, 1.0);
+    assert_eq!(board.tick(2, at(2), Some(&first)), (ActionKind::Good, 0, act(&first)));
+
+    // A damaged frame: the one before it counts for as long as it may.
+    let second = row(&mut draws, WIDTHS.0, 1.0);
+    let bytes: Vec<u8> = second.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let mut damaged = wire(&ToBoard::Observation { sequence: 3, stamp_nanos: at(3), values: &bytes });
+    damaged[9] ^= 0x40;
+    board.say_bytes(&damaged);
+    assert_eq!(board.tick(3, at(3), None), (ActionKind::Good, 0, act(&first)));
+    assert_eq!(board.tick(4, at(4), None), (ActionKind::Good, 0, act(&first)));
+    // Silence: older than two and a half periods.
+    let held = act(&first);
+    assert_eq!(board.tick(5, at(5), None), (ActionKind::Fallback, FaultKind::ObservationStale as u8, held.clone()));
+    let bad = [0.0, f32::NAN, 0.0, 0.0, 0.0];
+    let not_finite = FaultKind::ObservationNotFinite as u8;
+    assert_eq!(board.tick(6, at(6), Some(&bad)), (ActionKind::Fallback, not_finite, held));
+    assert_eq!(board.tick(7, at(7), Some(&second)), (ActionKind::Good, 0, act(&second)), "and it drives again");
+    board.say(&ToBoard::Status);
+    let (fallbacks, dropped) = board.hear_until(|heard| match heard {
+        Heard::Status { fallbacks, dropped_frames, .. } => Some((*fallbacks, *dropped_frames)),
+        _ => None,
+    });
+    assert_eq!((fallbacks, dropped), (3, 1));
+    board.say(&ToBoard::Stop);
+    let (kind, _, _) = board.tick(8, at(8), Some(&first));
+    assert_eq!(kind, ActionKind::Stopped);
+}
+
+#[test]
+fn qemu_ticks_at_its_rate_and_bites_when_it_hangs() {
+    let Some(elf) = firmware("qemu_ticks_at_its_rate_and_bites_when_it_hangs", MACHINES[0]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = small(&mut Draws::new(24));
+    // In the board's own time, counted by instructions: nothing depends on how loaded this machine is.
+    let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), file.bytes()), true);
+    let ready = board.hear();
+    let Heard::Ready { widths: [5, 3], period_nanos: PERIOD_NANOS, .. } = ready else { panic!("{ready:?}") };
+    for wanted in 0..20 {
+        let heard = board.hear();
+        let Heard::Action { tick, kind: ActionKind::Idle, values, .. } = heard else { panic!("{heard:?}") };
+        assert_eq!((tick, values), (wanted, vec![0.0; 3]));
+    }
+    board.say(&ToBoard::Enter);
+    let fault = board.hear_until(|heard| match heard {
+        Heard::Action { kind: ActionKind::Fallback, fault, .. } => Some(*fault),
+        _ => None,
+    });
+    assert_eq!(fault, FaultKind::NoObservation as u8);
+    board.say(&ToBoard::Status);
+    let missed = board.hear_until(|heard| match heard {
+        Heard::Status { missed_deadlines, .. } => Some(*missed_deadlines),
+        _ => None,
+    });
+    assert_eq!(missed, 0);
+    board.say(&ToBoard::Hang);
+    board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
+}
