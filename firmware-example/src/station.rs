@@ -18,7 +18,8 @@ pub trait Board {
     fn receive(&mut self) -> Option<u8>;
     /// Sends a byte.
     fn send(&mut self, byte: u8);
-    /// Puts off the watchdog. Called after a tick's action was sent, and by nothing else while a policy is there.
+    /// Puts off the watchdog. Called after a tick's action was sent, and while time comes by message; by nothing
+    /// else where a policy is there.
     fn feed_watchdog(&mut self);
 }
 
@@ -101,6 +102,10 @@ impl<'a> Station<'a> {
                 break;
             }
         }
+        if self.clock == Clock::Messages {
+            // Between two messages a simulated world takes the time that it takes.
+            board.feed_watchdog();
+        }
         if self.is_due(board) {
             let release = self.rate.release_nanos();
             let now = board.now_nanos();
@@ -156,7 +161,8 @@ impl<'a> Station<'a> {
             }
             #[cfg(feature = "hil")]
             Some(ToBoard::Time { repeats }) => {
-                let (observation, action) = (self.executor.blob().observation_width(), self.executor.blob().action_width());
+                let (observation, action) =
+                    (self.executor.blob().observation_width(), self.executor.blob().action_width());
                 let begin = board.now_nanos();
                 let mut row = [0.0; MAX_ACTION];
                 for _ in 0..repeats {

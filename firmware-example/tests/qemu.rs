@@ -8,8 +8,8 @@ mod board;
 
 use std::path::{Path, PathBuf};
 
-use board::{Heard, QemuBoard, firmware, wire};
 use ::firmware::frame::{ActionKind, ToBoard};
+use board::{Heard, QemuBoard, built_firmware, wire};
 use policy_runtime::embedded::Precision;
 use policy_runtime::embedded::write::{BlobFile, Network, Part, Recurrent, blob};
 use policy_runtime::guard::FaultKind;
@@ -83,12 +83,18 @@ fn qemu_computes_the_bits_of_the_host_for_every_kind_of_layer() {
     let mut draws = Draws::new(21);
     let networks = [
         vec![dense(5, 31, Activation::Relu, &mut draws), dense(31, 3, Activation::Identity, &mut draws)],
-        vec![dense(5, 16, Activation::Silu, &mut draws), dense(16, 14, Activation::Elu, &mut draws), dense(14, 3, Activation::Sigmoid, &mut draws)],
+        vec![
+            dense(5, 16, Activation::Silu, &mut draws),
+            dense(16, 14, Activation::Elu, &mut draws),
+            dense(14, 3, Activation::Sigmoid, &mut draws),
+        ],
         vec![Part::Lstm(recurrent(4, 5, 18, &mut draws)), dense(18, 3, Activation::Tanh, &mut draws)],
         vec![Part::Gru(recurrent(3, 5, 13, &mut draws)), dense(13, 3, Activation::Identity, &mut draws)],
     ];
     for machine in MACHINES {
-        let Some(elf) = firmware("qemu_computes_the_bits_of_the_host_for_every_kind_of_layer", machine) else { return };
+        let Some(elf) = built_firmware("qemu_computes_the_bits_of_the_host_for_every_kind_of_layer", machine) else {
+            return;
+        };
         for (network, precision) in networks.iter().flat_map(|it| [(it, Precision::F32), (it, Precision::Int8)]) {
             let folder = tempfile::tempdir().unwrap();
             let file = policy(network.clone(), precision, &mut draws);
@@ -112,7 +118,7 @@ fn qemu_computes_the_bits_of_the_host_for_every_kind_of_layer() {
 
 #[test]
 fn qemu_refuses_a_corrupted_policy_with_its_code() {
-    let Some(elf) = firmware("qemu_refuses_a_corrupted_policy_with_its_code", MACHINES[0]) else { return };
+    let Some(elf) = built_firmware("qemu_refuses_a_corrupted_policy_with_its_code", MACHINES[0]) else { return };
     let good = small(&mut Draws::new(22)).bytes().to_vec();
     let mut weight = good.clone();
     let last = weight.len() - 100;
@@ -130,7 +136,9 @@ fn qemu_refuses_a_corrupted_policy_with_its_code() {
 
 #[test]
 fn qemu_holds_through_dropped_frames_and_a_silent_sensor() {
-    let Some(elf) = firmware("qemu_holds_through_dropped_frames_and_a_silent_sensor", MACHINES[0]) else { return };
+    let Some(elf) = built_firmware("qemu_holds_through_dropped_frames_and_a_silent_sensor", MACHINES[0]) else {
+        return;
+    };
     let mut draws = Draws::new(23);
     let folder = tempfile::tempdir().unwrap();
     let file = small(&mut draws);
@@ -176,7 +184,7 @@ fn qemu_holds_through_dropped_frames_and_a_silent_sensor() {
 
 #[test]
 fn qemu_ticks_at_its_rate_and_bites_when_it_hangs() {
-    let Some(elf) = firmware("qemu_ticks_at_its_rate_and_bites_when_it_hangs", MACHINES[0]) else { return };
+    let Some(elf) = built_firmware("qemu_ticks_at_its_rate_and_bites_when_it_hangs", MACHINES[0]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = small(&mut Draws::new(24));
     // In the board's own time, counted by instructions: nothing depends on how loaded this machine is.
@@ -200,6 +208,10 @@ fn qemu_ticks_at_its_rate_and_bites_when_it_hangs() {
         _ => None,
     });
     assert_eq!(missed, 0);
+    drop(board);
+
+    let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), file.bytes()), false);
+    board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
     board.say(&ToBoard::Hang);
     board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
 }

@@ -54,7 +54,7 @@ impl From<FromBoard<'_>> for Heard {
 
 /// The firmware for `machine` (`mps2-an386`, `mps2-an500`), built; none, with a line that says so, where QEMU or the
 /// compiler's target is missing. `test` names who asks.
-pub fn firmware(test: &str, machine: &str) -> Option<PathBuf> {
+pub fn built_firmware(test: &str, machine: &str) -> Option<PathBuf> {
     // Two builds at once would wait for each other anyway.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -72,8 +72,7 @@ fn can_run() -> bool {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let library = |sysroot: String| Path::new(&sysroot).join("lib/rustlib").join(TARGET).join("lib").is_dir();
-    output("qemu-system-arm", &["--version"]).is_some()
-        && output("rustc", &["--print", "sysroot"]).is_some_and(library)
+    output("qemu-system-arm", &["--version"]).is_some() && output("rustc", &["--print", "sysroot"]).is_some_and(library)
 }
 
 /// Builds the firmware; panics with the compiler's words where that fails.
@@ -103,7 +102,9 @@ impl QemuBoard {
     /// instruction, otherwise the host's time.
     pub fn start(machine: &str, firmware: &Path, policy: &Path, exact: bool) -> Self {
         let mut command = Command::new("qemu-system-arm");
-        command.args(["-M", machine, "-display", "none", "-monitor", "none", "-serial", "stdio", "-kernel"]).arg(firmware);
+        command
+            .args(["-M", machine, "-display", "none", "-monitor", "none", "-serial", "stdio", "-kernel"])
+            .arg(firmware);
         command.arg("-device");
         command.arg(format!("loader,file={},addr=0x100000,force-raw=on", policy.display()));
         if exact {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper is a failing test")]
 
+pub mod board;
 pub mod tree;
 
 use std::collections::BTreeMap;

@@ -72,7 +72,8 @@ impl Timer {
             // The lap may end between the two readings.
             if LAPS.load(Ordering::Relaxed) == laps {
                 let _ = &self.0;
-                let ticks = u64::from(laps) * u64::from(RELOAD + 1) + u64::from(RELOAD - left);
+                // A lap begins with the zero that raises the exception.
+                let ticks = u64::from(laps) * u64::from(RELOAD + 1) + u64::from((RELOAD + 1 - left) & RELOAD);
                 // Exact for a whole number of MHz.
                 return ticks * 1000 / u64::from(HZ / 1_000_000);
             }
