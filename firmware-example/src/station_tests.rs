@@ -1,1 +1,157 @@
+//! The control logic with a fake clock, serial port and watchdog.
 
+use std::collections::VecDeque;
+
+use policy_runtime::embedded::write::{BlobFile, Network, blob};
+use policy_runtime::embedded::{BlobError, Precision};
+use policy_runtime::guard::FaultKind;
+use policy_runtime::safety::GuardRules;
+use policy_runtime::spec::{Activation, Dense, PolicyGraph, Squash};
+use policy_runtime::{Channel, Contract, Fallback};
+
+use crate::frame::{self, ActionKind, FromBoard, Receiver, ToBoard};
+use crate::{Board, Station, refuse};
+
+const PERIOD_NANOS: u64 = 2_000_000;
+
+/// A machine whose time passes with each look at the clock.
+#[derive(Default)]
+struct Fake {
+    now: u64,
+    step: u64,
+    to: VecDeque<u8>,
+    from: Vec<u8>,
+    feeds: usize,
+}
+
+impl Board for Fake {
+    fn now_nanos(&mut self) -> u64 {
+        self.now += self.step;
+        self.now
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        self.to.pop_front()
+    }
+
+    fn send(&mut self, byte: u8) {
+        self.from.push(byte);
+    }
+
+    fn feed_watchdog(&mut self) {
+        self.feeds += 1;
+    }
+}
+
+impl Fake {
+    fn say(&mut self, message: &ToBoard<'_>) {
+        frame::send(message, &mut [0; 256], |byte| self.to.push_back(byte));
+    }
+
+    fn observe(&mut self, sequence: u32, values: [f32; 2]) {
+        self.say(&ToBoard::Observation {
+            sequence,
+            stamp_nanos: 0,
+            values: values.map(f32::to_le_bytes).as_flattened(),
+        });
+    }
+
+    /// The actions since the last call: sequence, kind, fault, value.
+    fn actions(&mut self) -> Vec<(u32, ActionKind, u8, f32)> {
+        let mut receiver = Receiver::<256>::new();
+        let mut actions = Vec::new();
+        for byte in self.from.drain(..) {
+            if receiver.take(byte)
+                && let Some(FromBoard::Action { sequence, kind, fault, values, .. }) = receiver.message()
+            {
+                let mut row = [0.0];
+                assert!(frame::from_bytes(values, &mut row));
+                actions.push((sequence, kind, fault, row[0]));
+            }
+        }
+        actions
+    }
+}
+
+/// `action = -0.5 · position - 0.25 · velocity`
+fn spring() -> BlobFile {
+    let contract = Contract {
+        task: "spring".into(),
+        observation: vec![Channel::unbounded("position", "m"), Channel::unbounded("velocity", "m/s")],
+        action: vec![Channel::bounded("force", "N", -1.0, 1.0)],
+        control_period_secs: PERIOD_NANOS as f64 * 1e-9,
+        fallback: Fallback::Hold,
+        max_observation_age_secs: Some(2.0 * PERIOD_NANOS as f64 * 1e-9),
+        guards: GuardRules::default(),
+    };
+    let layer =
+        Dense { inputs: 2, outputs: 1, weights: vec![-0.5, -0.25], bias: vec![0.0], activation: Activation::Identity };
+    let graph = PolicyGraph::for_contract(&contract, None, vec![layer], Squash::None).unwrap();
+    blob(&contract, &Network::from_graph(&graph).unwrap(), Precision::F32, [0; 32], &[&[0.5, 0.5]]).unwrap()
+}
+
+#[test]
+fn rest_drive_hold_and_drive_again() {
+    let file = spring();
+    let mut station = Station::new(file.bytes(), 0).unwrap();
+    let mut board = Fake::default();
+    station.poll(&mut board);
+    assert_eq!(board.actions(), [(0, ActionKind::Idle, 0, 0.0)]);
+    station.poll(&mut board);
+    assert_eq!((board.actions().len(), board.feeds), (0, 1), "the next tick is not due, the watchdog not fed");
+
+    board.say(&ToBoard::Enter);
+    board.observe(7, [1.0, 1.0]);
+    station.poll(&mut board);
+    for (ticks, wanted) in [
+        (1, (7, ActionKind::Good, 0, -0.75)),
+        (2, (7, ActionKind::Good, 0, -0.75)),
+        (3, (7, ActionKind::Fallback, FaultKind::ObservationStale as u8, -0.75)),
+    ] {
+        board.now = ticks * PERIOD_NANOS;
+        station.poll(&mut board);
+        assert_eq!(board.actions(), [wanted], "tick {ticks}");
+    }
+    board.to.extend([1, 2, 3, 0]);
+    board.observe(8, [-1.0, 0.0]);
+    station.poll(&mut board);
+    board.now += PERIOD_NANOS;
+    station.poll(&mut board);
+    assert_eq!(board.actions(), [(8, ActionKind::Good, 0, 0.5)], "noise costs nothing but itself");
+    assert_eq!(board.feeds, 5);
+}
+
+#[test]
+fn a_late_action_is_not_the_policys() {
+    let file = spring();
+    let mut station = Station::new(file.bytes(), 0).unwrap();
+    let mut board = Fake::default();
+    board.say(&ToBoard::Enter);
+    board.observe(1, [1.0, 0.0]);
+    // Every look at the clock costs a period, so that the action is ready after its deadline.
+    board.step = PERIOD_NANOS;
+    for _ in 0..200 {
+        station.poll(&mut board);
+    }
+    let actions = board.actions();
+    assert!(actions.iter().all(|(_, kind, _, _)| *kind != ActionKind::Good), "{actions:?}");
+    let late = actions.iter().any(|(_, _, fault, _)| *fault == FaultKind::Late as u8);
+    let stale = actions.iter().any(|(_, _, fault, _)| *fault == FaultKind::ObservationStale as u8);
+    assert!(late || stale, "{actions:?}");
+}
+
+#[test]
+fn a_bad_policy_is_refused_with_its_code() {
+    let file = spring();
+    let mut bytes = file.bytes().to_vec();
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    let spoiled = BlobFile::new(&bytes);
+    let error = Station::new(spoiled.bytes(), 0).unwrap_err();
+    assert_eq!(error, BlobError::DataDigest);
+    let mut board = Fake::default();
+    refuse(&mut board, error);
+    let mut receiver = Receiver::<64>::new();
+    assert!(board.from.iter().any(|byte| receiver.take(*byte)));
+    assert_eq!(receiver.message(), Some(FromBoard::Refused { code: 7 }));
+}

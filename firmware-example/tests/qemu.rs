@@ -22,6 +22,16 @@ const MACHINES: [&str; 2] = ["mps2-an386", "mps2-an500"];
 const PERIOD_NANOS: u64 = 10_000_000;
 const WIDTHS: (usize, usize) = (5, 3);
 
+/// Bytes of flash beside the policy.
+const CODE_BUDGET: usize = 31 << 10;
+/// Bytes of static RAM beside activations.
+const RAM_BUDGET: usize = 7 << 10;
+/// Instructions per multiplication.
+const F32_BUDGET: f64 = 3.7;
+const INT8_BUDGET: f64 = 3.0;
+/// Actions that are timed together.
+const REPEATS: u16 = 20;
+
 fn contract() -> Contract {
     Contract {
         task: "test".into(),
@@ -214,4 +224,75 @@ fn qemu_ticks_at_its_rate_and_bites_when_it_hangs() {
     board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
     board.say(&ToBoard::Hang);
     board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
+}
+
+/// Section sizes of an ELF file for 32-bit machines, by name.
+fn sections(elf: &Path) -> std::collections::BTreeMap<String, usize> {
+    let bytes = std::fs::read(elf).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let half = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap()) as usize;
+    let (table, size, count, names) = (word(32), half(46), half(48), half(50));
+    let header = |index: usize| table + index * size;
+    let name = |index: usize| {
+        let start = word(header(names) + 16) + word(header(index));
+        bytes[start..].iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
+    };
+    (0..count).map(|index| (name(index), word(header(index) + 20))).collect()
+}
+
+/// The bill, and the budget that fails when it grows: `cargo test -p hype-firmware --test qemu bill -- --nocapture`.
+#[test]
+fn qemu_bill_stays_within_its_budget() {
+    let Some(elf) = built_firmware("qemu_bill_stays_within_its_budget", MACHINES[0]) else { return };
+    let sections = sections(&elf);
+    let of = |name: &str| sections.get(name).copied().unwrap_or(0);
+    let code = of(".vector_table") + of(".text") + of(".rodata") + of(".data");
+    let static_ram = of(".data") + of(".bss");
+    // Two rows of activations and the recurrent state.
+    let activations = 4 * (2 * ::firmware::MAX_WIDTH + ::firmware::MAX_STATE);
+    println!("{}: code {code} B flash; static RAM {static_ram} B, {activations} B of it activations", MACHINES[0]);
+    assert!(code <= CODE_BUDGET, "{code} bytes of flash beside the policy; budget {CODE_BUDGET}");
+    assert!(static_ram - activations <= RAM_BUDGET, "{} bytes; budget {RAM_BUDGET}", static_ram - activations);
+
+    for (observation, hidden, action) in [(11, 256, 3), (17, 256, 6), (376, 256, 17)] {
+        for (precision, budget) in [(Precision::F32, F32_BUDGET), (Precision::Int8, INT8_BUDGET)] {
+            let mut draws = Draws::new(25);
+            let parts = vec![
+                dense(observation, hidden, Activation::Relu, &mut draws),
+                dense(hidden, hidden, Activation::Relu, &mut draws),
+                dense(hidden, action, Activation::Identity, &mut draws),
+            ];
+            let mut contract = contract();
+            contract.observation =
+                (0..observation).map(|index| Channel::unbounded(format!("angle_{index}"), "rad")).collect();
+            contract.action =
+                (0..action).map(|index| Channel::bounded(format!("torque_{index}"), "N*m", -1.0, 2.0)).collect();
+            let network = Network {
+                normalizer: None,
+                parts,
+                squash: Squash::Tanh,
+                affine: Affine { scale: vec![1.5; action], offset: vec![0.5; action] },
+                clamp: Clamp { low: vec![-1.0; action], high: vec![2.0; action] },
+            };
+            let golden = row(&mut draws, observation, 1.0);
+            let file = blob(&contract, &network, precision, [0; 32], &[&golden]).unwrap();
+            let products = file.open().unwrap().blob().multiplications();
+            let folder = tempfile::tempdir().unwrap();
+            let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), file.bytes()), true);
+            board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
+            let values: Vec<u8> = golden.iter().flat_map(|value| value.to_le_bytes()).collect();
+            board.say(&ToBoard::Observation { sequence: 0, stamp_nanos: 0, values: &values });
+            board.say(&ToBoard::Time { repeats: REPEATS });
+            let nanos = board.hear_until(|heard| if let Heard::Timed(nanos) = heard { Some(*nanos) } else { None });
+            // One nanosecond of the board's time is one instruction.
+            let instructions = nanos as f64 / f64::from(REPEATS);
+            let each = instructions / products as f64;
+            println!(
+                "{observation}-{hidden}-{hidden}-{action} {precision:?}: policy {} B flash, {instructions:.0} instructions, \
+                 {each:.2} per multiplication",
+                file.bytes().len()
+            );
+            assert!(each <= budget, "{each} instructions per multiplication; budget {budget}");
+        }
+    }
 }
