@@ -6,8 +6,9 @@
 //! * [`contract`]: named, unit-tagged observation and action channels in their order, with bounds and control period.
 //! * [`spec`]: the layers of a policy and of a discriminator; an ONNX file and a manifest are views of these.
 //! * [`engine`]: two executors that answer the same calls: `native` (plain Rust) and `tract` (any ONNX policy).
-//! * [`policy`]: what users call: [`policy::Policy::load`], then [`policy::Policy::step`] at every tick.
-//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`]: the arithmetic and the checks, without std or allocator.
+//! * [`policy`], [`controller`]: what users call: [`Policy::load`], then [`Policy::step`] for an answer, or
+//!   [`Controller::tick`] in a loop that drives motors; [`swap`] for a new policy while it runs.
+//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`], [`frame`]: the arithmetic and the checks, without std or allocator.
 //!
 //! # Features
 //! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `cli` (the `hype-policy` binary). Without
@@ -19,6 +20,7 @@
 
 pub mod action;
 pub mod error;
+pub mod frame;
 pub mod guard;
 pub mod kernel;
 pub mod normalize;
@@ -29,6 +31,8 @@ pub mod timing;
 pub mod bundle;
 #[cfg(feature = "std")]
 pub mod contract;
+#[cfg(feature = "std")]
+pub mod controller;
 #[cfg(feature = "std")]
 pub mod discriminator;
 #[cfg(feature = "std")]
@@ -44,16 +48,24 @@ pub mod policy;
 #[cfg(feature = "std")]
 pub mod probe;
 #[cfg(feature = "std")]
+pub mod ring;
+#[cfg(feature = "std")]
 pub mod safety;
 #[cfg(feature = "std")]
 pub mod selfcheck;
 #[cfg(feature = "std")]
 pub mod spec;
+#[cfg(feature = "std")]
+pub mod swap;
 
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
+pub mod link;
+#[cfg(feature = "cli")]
 pub mod realtime;
+#[cfg(feature = "cli")]
+pub mod telemetry;
 
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};
@@ -62,6 +74,7 @@ pub use supervisor::Supervisor;
 #[cfg(feature = "std")]
 pub use {
     contract::{Channel, Contract},
+    controller::Controller,
     discriminator::Discriminator,
     engine::EngineChoice,
     policy::Policy,

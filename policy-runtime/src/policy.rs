@@ -201,6 +201,14 @@ impl Policy {
         self.executor.run(observation.values, action).map_err(|_| Fault::Engine)
     }
 
+    /// Declares another time between two steps than the contract's: rates per second and ramps keep their meaning, and
+    /// the deadline, unless declared, follows. Without a contract nothing changes.
+    pub fn run_every(&mut self, period_secs: f64) {
+        if let Some(contract) = &self.contract {
+            self.safety = Safety::of(&Contract { control_period_secs: period_secs, ..contract.clone() });
+        }
+    }
+
     /// What is checked and kept at every tick.
     pub fn rules(&self) -> Rules<'_> {
         self.safety.rules()
@@ -209,6 +217,15 @@ impl Policy {
     /// Forgets what was carried from step to step: the last good action.
     pub fn reset(&mut self) {
         self.has_last_good = false;
+    }
+
+    /// Goes on with what `other` carried from step to step, where the two carry the same. For a hot swap; allocates
+    /// nothing.
+    pub fn carry_from(&mut self, other: &Self) {
+        if self.last_good.len() == other.last_good.len() {
+            self.last_good.copy_from_slice(&other.last_good);
+            self.has_last_good = other.has_last_good;
+        }
     }
 
     /// Replays golden vectors and compares with what training computed.

@@ -3,10 +3,12 @@
 //! Exit codes: 0 good, 1 the machine refused, 2 usage, 3 a file does not fit, 4 a verification failed, 130 interrupted.
 
 mod bench;
+mod control;
 mod inspect;
 mod latency;
 mod run;
 mod verify;
+mod watch;
 
 pub use run::control_loop;
 
@@ -36,7 +38,7 @@ enum Command {
     Inspect(Subject),
     /// Re-reads a bundle, checks digests, replays golden vectors and compares both engines.
     Verify(Subject),
-    /// Runs a policy in a fixed-rate loop on recorded observations and reports latency and missed deadlines.
+    /// Runs a policy in a fixed-rate control loop, from and to files, streams or UDP, and reports how well it kept time.
     Run(run::RunArgs),
     /// Measures the latency of both engines, one call after the other.
     Bench(bench::BenchArgs),
