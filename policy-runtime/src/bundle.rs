@@ -131,13 +131,19 @@ impl Bundle {
     /// # Errors
     /// [`Error::File`], [`Error::TooLarge`], [`Error::Malformed`] or [`Error::Digest`], naming the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let manifest_path = path.join(MANIFEST_FILE);
-        let manifest = Manifest::from_json(&read_bounded(&manifest_path, MAX_MANIFEST_BYTES)?)
-            .map_err(|error| error.within(path.display()))?;
-        let read = |name: &str| {
+        Self::open_with(path, &mut |_, _| Ok(()))
+    }
+
+    /// As [`Self::open`]; `check` sees name and content of each file before anything is made of it.
+    pub(crate) fn open_with(path: &Path, check: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<Self> {
+        let text = read_bounded(&path.join(MANIFEST_FILE), MAX_MANIFEST_BYTES)?;
+        check(MANIFEST_FILE, &text)?;
+        let manifest = Manifest::from_json(&text).map_err(|error| error.within(path.display()))?;
+        let mut read = |name: &str| {
             manifest.files.get(name).map(|record| {
                 let file = path.join(name);
                 let content = read_bounded(&file, MAX_ONNX_BYTES)?;
+                check(name, &content)?;
                 let found = FileRecord::of(&content);
                 if found == *record {
                     return Ok(content);

@@ -107,6 +107,16 @@ pub enum Error {
         found: String,
     },
 
+    /// A bundle that a trusted key should have signed.
+    #[cfg(feature = "std")]
+    #[error("{} is not loaded: {reason}\n  try: get it from its maker again, or sign it with a trusted key", path.display())]
+    Untrusted {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// This build or this engine cannot run the model.
     #[cfg(feature = "std")]
     #[error("{thing}: {reason}\n  try: {hint}")]
@@ -139,7 +149,7 @@ impl Error {
             #[cfg(feature = "std")]
             Error::Unsupported { .. } => Kind::Usage,
             #[cfg(feature = "std")]
-            Error::Disagreement(_) => Kind::Verification,
+            Error::Disagreement(_) | Error::Untrusted { .. } => Kind::Verification,
         }
     }
 }

@@ -11,7 +11,8 @@
 //! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`], [`frame`]: the arithmetic and the checks, without std or allocator.
 //!
 //! # Features
-//! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `cli` (the `hype-policy` binary). Without
+//! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `signature` (ed25519), `robot`
+//! (robot files, TOML), `cli` (the `hype-policy` binary). Without
 //! any of them the crate is `no_std`, allocates nothing, and offers the last line of the list above.
 
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -40,7 +41,11 @@ pub mod engine;
 #[cfg(feature = "std")]
 pub mod files;
 #[cfg(feature = "std")]
+pub mod link;
+#[cfg(feature = "std")]
 pub mod metadata;
+#[cfg(feature = "std")]
+pub mod monitor;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 #[cfg(feature = "std")]
@@ -50,22 +55,24 @@ pub mod probe;
 #[cfg(feature = "std")]
 pub mod ring;
 #[cfg(feature = "std")]
+pub mod robot;
+#[cfg(feature = "std")]
 pub mod safety;
 #[cfg(feature = "std")]
 pub mod selfcheck;
+#[cfg(feature = "signature")]
+pub mod signature;
 #[cfg(feature = "std")]
 pub mod spec;
 #[cfg(feature = "std")]
 pub mod swap;
+#[cfg(feature = "std")]
+pub mod telemetry;
 
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
-pub mod link;
-#[cfg(feature = "cli")]
 pub mod realtime;
-#[cfg(feature = "cli")]
-pub mod telemetry;
 
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};

@@ -15,7 +15,7 @@ use crate::guard::{Fault, Observation, Rules, Verdict};
 use crate::metadata::{KIND_DISCRIMINATOR, KIND_POLICY};
 #[cfg(feature = "onnx")]
 use crate::onnx::Model;
-use crate::safety::Safety;
+use crate::safety::{Safety, Terms};
 use crate::selfcheck::{Agreement, Comparison, Golden};
 use crate::spec::PolicyGraph;
 
@@ -86,6 +86,17 @@ impl Policy {
                 hint: "build policy-runtime with the feature `onnx`",
             })
         }
+    }
+
+    /// Reads a bundle as [`Self::load`] does, when one of the trusted keys signed it.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], or as [`Self::load`].
+    #[cfg(all(feature = "onnx", feature = "signature"))]
+    pub fn load_trusted(path: impl AsRef<Path>, choice: EngineChoice, trust: &crate::signature::Trust) -> Result<Self> {
+        let path = path.as_ref();
+        let (bundle, _) = trust.open(path)?;
+        Self::from_bundle(&bundle, choice).map_err(|error| error.within(path.display()))
     }
 
     /// A policy from its layers, for instance straight from training.
@@ -201,12 +212,17 @@ impl Policy {
         self.executor.run(observation.values, action).map_err(|_| Fault::Engine)
     }
 
-    /// Declares another time between two steps than the contract's: rates per second and ramps keep their meaning, and
-    /// the deadline, unless declared, follows. Without a contract nothing changes.
-    pub fn run_every(&mut self, period_secs: f64) {
+    /// Checks and keeps what a robot declares, instead of what the contract does. Without a contract nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where the contract with these terms is not valid.
+    pub fn adopt(&mut self, terms: &Terms) -> Result<()> {
         if let Some(contract) = &self.contract {
-            self.safety = Safety::of(&Contract { control_period_secs: period_secs, ..contract.clone() });
+            let adopted = terms.applied_to(contract);
+            adopted.validate()?;
+            self.safety = Safety::of(&adopted);
         }
+        Ok(())
     }
 
     /// What is checked and kept at every tick.

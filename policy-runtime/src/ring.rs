@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn rows_arrive_whole_and_in_order_from_another_thread() {
-        const ROWS: u64 = 50_000;
+        const ROWS: u64 = 5_000;
         let (mut producer, mut consumer) = ring(8, 3);
         let writer = std::thread::spawn(move || {
             let mut next = 0;

@@ -116,6 +116,34 @@ fn positive(what: &str, value: f32) -> Result<()> {
     Err(Error::malformed(format!("contract: guards: {what}"), "a positive finite number", value))
 }
 
+/// What a robot declares instead of the contract; what is absent stays the contract's.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Terms {
+    /// Time between two steps, seconds. Rates per second and ramps keep their meaning, and the deadline, unless
+    /// declared, follows.
+    pub control_period_secs: Option<f64>,
+    /// What replaces a refused action.
+    pub fallback: Option<Fallback>,
+    /// Greatest age of an observation, seconds.
+    pub max_observation_age_secs: Option<f64>,
+    /// Ramps, limits and what the fallback needs.
+    pub guards: Option<GuardRules>,
+}
+
+impl Terms {
+    /// `contract` with these terms.
+    pub fn applied_to(&self, contract: &Contract) -> Contract {
+        let contract = contract.clone();
+        Contract {
+            control_period_secs: self.control_period_secs.unwrap_or(contract.control_period_secs),
+            fallback: self.fallback.unwrap_or(contract.fallback),
+            max_observation_age_secs: self.max_observation_age_secs.or(contract.max_observation_age_secs),
+            guards: self.guards.clone().unwrap_or(contract.guards),
+            ..contract
+        }
+    }
+}
+
 /// [`Rules`] with buffers of its own, made from a contract once.
 #[derive(Debug, Clone)]
 pub struct Safety {

@@ -138,6 +138,6 @@ mod tests {
         [2_000_000_000, 2_000_000_004, 2_000_000_004, 2_000_000_006].into_iter().for_each(|nanos| spread.add(nanos));
         assert_eq!((spread.count(), spread.max_nanos()), (4, 2_000_000_006));
         assert!((spread.mean_nanos() - 2_000_000_003.5).abs() < 1e-6);
-        assert!((spread.deviation_nanos() - 2.75_f64.sqrt()).abs() < 1e-6);
+        assert!((spread.deviation_nanos() - 4.75_f64.sqrt()).abs() < 1e-6);
     }
 }

@@ -21,6 +21,9 @@ use crate::guard::{Fault, FaultKind, Observation, Verdict};
 use crate::link::{Inbox, Sink, Source, Stamps};
 use crate::policy::Policy;
 use crate::realtime::{Grant, enter_realtime, leave_realtime, now_nanos, sleep_until};
+use crate::robot::{Mapping, RobotFile};
+use crate::safety::Terms;
+use crate::signature::Trust;
 use crate::supervisor::Phase;
 use crate::swap::Handover;
 use crate::telemetry::{Telemetry, Tick};
@@ -61,6 +64,8 @@ pub(super) struct LoopOptions<'a> {
     pub(super) realtime: Option<(i32, Option<usize>)>,
     pub(super) telemetry: Option<&'a Path>,
     pub(super) watch: Option<Handover>,
+    pub(super) robot: Option<&'a RobotFile>,
+    pub(super) trust: Option<&'a Trust>,
 }
 
 impl<'a> LoopOptions<'a> {
@@ -77,6 +82,8 @@ impl<'a> LoopOptions<'a> {
             realtime: None,
             telemetry: None,
             watch: None,
+            robot: None,
+            trust: None,
         }
     }
 
@@ -123,7 +130,10 @@ struct Measured {
 
 pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> Result<Outcome> {
     let path = options.path;
-    let mut policy = Policy::load(path, options.engine)?;
+    let mut policy = match options.trust {
+        Some(trust) => Policy::load_trusted(path, options.engine, trust)?,
+        None => Policy::load(path, options.engine)?,
+    };
     let (rows, rows_from) = recorded_observations(path, &policy)?;
     let contract_rate = policy.contract().map(|contract| 1.0 / contract.control_period_secs);
     if contract_rate.is_none() && (options.observe != Observe::Golden || options.act != Act::None) {
@@ -142,12 +152,23 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
         hint: "give --rate",
     })?;
     let period = NonZeroU64::new(nanos_from_secs(1.0 / rate_hz)).unwrap_or(NonZeroU64::MIN);
-    policy.run_every(1.0 / rate_hz);
+    let terms =
+        Terms { control_period_secs: Some(1.0 / rate_hz), ..options.robot.map(RobotFile::terms).unwrap_or_default() };
+    policy.adopt(&terms)?;
+    let mapping = match (options.robot, policy.contract()) {
+        // Golden observations are the policy's own.
+        (Some(robot), Some(contract)) if options.observe != Observe::Golden => Some(robot.mapping(contract)?),
+        (Some(robot), Some(contract)) => robot.mapping(contract).map(|_| None)?,
+        _ => None,
+    };
 
     let (observation_width, action_width) = (policy.observation_width(), policy.action_width());
+    let robot_widths = mapping
+        .as_ref()
+        .map_or((observation_width, action_width), |map| (map.robot_observation_width(), map.robot_action_width()));
     let engine = policy.engine_name();
     let watch = match options.watch {
-        Some(handover) => Some(Watch::start(path, options.engine, &policy, 1.0 / rate_hz, handover)?),
+        Some(handover) => Some(Watch::start(path, options.engine, terms, options.trust.cloned(), handover)?),
         None => None,
     };
     let mut controller = Controller::new(policy);
@@ -156,14 +177,14 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
     if let Some(port) = port {
         controller = controller.with_swaps(port);
     }
-    let mut source = options.source(rows, observation_width)?;
-    let mut sink = options.sink(action_width)?;
+    let mut source = options.source(rows, robot_widths.0)?;
+    let mut sink = options.sink(robot_widths.1)?;
     let to_file = |path| Telemetry::to_file(path, observation_width, action_width);
     let mut telemetry = options.telemetry.map(to_file).transpose()?;
-    let inbox = Inbox::new(observation_width, options.stamps);
+    let inbox = Inbox::new(robot_widths.0, options.stamps);
 
     let ends = (&mut source, &mut sink, &mut telemetry);
-    let measured = drive(options, &mut controller, inbox, ends, period, interrupted)?;
+    let measured = drive(options, &mut controller, inbox, ends, mapping.as_ref(), period, interrupted)?;
     let swaps_refused = watch.map(Watch::finish).unwrap_or_default();
     let actions_dropped = sink.finish()?;
     let telemetry_dropped = telemetry.map(Telemetry::finish).transpose()?;
@@ -196,9 +217,12 @@ fn drive(
     controller: &mut Controller,
     mut inbox: Inbox,
     (source, sink, telemetry): (&mut Source, &mut Sink, &mut Option<Telemetry>),
+    mapping: Option<&Mapping>,
     period: NonZeroU64,
     interrupted: &AtomicBool,
 ) -> Result<Measured> {
+    let mut observed = vec![0.0; controller.policy().observation_width()];
+    let mut commanded = mapping.map(|mapping| vec![0.0; mapping.robot_action_width()]);
     let mut action = vec![0.0; controller.policy().action_width()];
     let (mut step, mut wake) = (Latency::new()?, Latency::new()?);
     let (mut lateness, mut spacing) = (Spread::default(), Spread::default());
@@ -235,22 +259,24 @@ fn drive(
             }
             *left -= 1;
         }
-        let observation =
-            inbox.stamp_nanos.map(|stamp_nanos| Observation { values: inbox.values.as_slice(), stamp_nanos });
+        match mapping {
+            Some(mapping) => mapping.observe(&inbox.values, &mut observed),
+            None => observed.copy_from_slice(&inbox.values),
+        }
+        let observation = inbox.stamp_nanos.map(|stamp_nanos| Observation { values: &observed, stamp_nanos });
         let verdict = controller.tick(release_nanos, observation.as_ref(), &now_nanos, &mut action);
+        let command = match (mapping, &mut commanded) {
+            (Some(mapping), Some(commanded)) => {
+                mapping.act(&action, commanded);
+                commanded.as_slice()
+            }
+            _ => action.as_slice(),
+        };
         let done_nanos = now_nanos();
-        sink.send(tick, done_nanos, verdict_code(verdict), &action);
+        sink.send(tick, done_nanos, verdict_code(verdict), command);
         if let Some(telemetry) = telemetry {
-            let observation = inbox.values.as_slice();
-            telemetry.push(&Tick {
-                tick,
-                release_nanos,
-                woke_nanos,
-                done_nanos,
-                verdict,
-                observation,
-                action: &action,
-            });
+            let (observation, action) = (observed.as_slice(), action.as_slice());
+            telemetry.push(&Tick { tick, release_nanos, woke_nanos, done_nanos, verdict, observation, action });
         }
         if let Verdict::Fallback(fault) = verdict {
             first_fault.get_or_insert(fault);

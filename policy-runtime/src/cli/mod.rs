@@ -5,6 +5,7 @@
 mod bench;
 mod control;
 mod inspect;
+mod keys;
 mod latency;
 mod run;
 mod verify;
@@ -23,6 +24,7 @@ use crate::engine::EngineChoice;
 use crate::error::{Error, Kind, Result};
 use crate::policy::Policy;
 use crate::probe::{Demonstrations, Draws, probes};
+use crate::signature::Trust;
 
 /// Inspects, verifies and runs policies that `hype export` wrote.
 #[derive(Debug, Parser)]
@@ -42,6 +44,12 @@ enum Command {
     Run(run::RunArgs),
     /// Measures the latency of both engines, one call after the other.
     Bench(bench::BenchArgs),
+    /// Makes a key pair for signing bundles.
+    Keygen(keys::KeygenArgs),
+    /// Signs a bundle, every file of it.
+    Sign(keys::SignArgs),
+    /// Checks that a trusted key signed a bundle, and that it is the one that was signed.
+    Check(Subject),
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +60,24 @@ struct Subject {
     /// Print one JSON object on standard output and nothing else there.
     #[arg(long)]
     json: bool,
+    /// Public key that must have signed the bundle; any of several.
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<PathBuf>,
+    /// Lowest serial number of a signed bundle.
+    #[arg(long, value_name = "N", requires = "trust", default_value_t = 0)]
+    min_serial: u64,
+}
+
+impl Subject {
+    /// The trust that is asked for, where any is.
+    fn trust(&self) -> Result<Option<Trust>> {
+        if self.trust.is_empty() { Ok(None) } else { Trust::read(&self.trust, self.min_serial).map(Some) }
+    }
+
+    /// Refuses what is not trusted, for commands that only look at it.
+    fn check_trust(&self) -> Result<()> {
+        self.trust()?.map_or(Ok(()), |trust| trust.open(&self.path).map(drop))
+    }
 }
 
 /// What a command found, for people and for programs.
@@ -69,10 +95,15 @@ pub struct Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match &cli.command {
-        Command::Inspect(subject) => (inspect::inspect(&subject.path), subject.json),
-        Command::Verify(subject) => (verify::verify(&subject.path), subject.json),
+        Command::Inspect(subject) => {
+            (subject.check_trust().and_then(|()| inspect::inspect(&subject.path)), subject.json)
+        }
+        Command::Verify(subject) => (subject.check_trust().and_then(|()| verify::verify(&subject.path)), subject.json),
         Command::Run(args) => (run::run(args), args.subject.json),
-        Command::Bench(args) => (bench::bench(args), args.subject.json),
+        Command::Bench(args) => (args.subject.check_trust().and_then(|()| bench::bench(args)), args.subject.json),
+        Command::Keygen(args) => (keys::keygen(args), args.json),
+        Command::Sign(args) => (keys::sign(args), args.json),
+        Command::Check(subject) => (keys::check(subject), subject.json),
     };
     match result.and_then(|outcome| print(&outcome, json).map(|()| outcome.kind)) {
         Ok(None) => ExitCode::SUCCESS,

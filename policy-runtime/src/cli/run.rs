@@ -13,6 +13,7 @@ use super::{Outcome, Subject, parse_engine};
 use crate::engine::EngineChoice;
 use crate::error::{Error, Result};
 use crate::link::Stamps;
+use crate::robot::RobotFile;
 use crate::swap::Handover;
 
 #[derive(Debug, Args)]
@@ -46,6 +47,9 @@ pub(super) struct RunArgs {
     /// Core of --realtime.
     #[arg(long)]
     core: Option<usize>,
+    /// The robot's channels, their names, order and units, and its guards (TOML, see docs/RUNTIME.md).
+    #[arg(long, value_name = "FILE")]
+    robot: Option<PathBuf>,
     /// One line of JSON per tick, into this file; never waited for.
     #[arg(long, value_name = "FILE")]
     telemetry: Option<PathBuf>,
@@ -69,7 +73,11 @@ pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
         .map_err(|error| Error::malformed("signal handler", "one that can be installed", error))?;
+    let robot = args.robot.as_deref().map(RobotFile::read).transpose()?;
+    let trust = args.subject.trust()?;
     let options = LoopOptions {
+        robot: robot.as_ref(),
+        trust: trust.as_ref(),
         engine: args.engine,
         rate_hz: args.rate,
         seconds: args.seconds,

@@ -11,6 +11,8 @@ use crate::engine::EngineChoice;
 use crate::error::Result;
 use crate::files::{MAX_MANIFEST_BYTES, read_bounded, sha256_hex};
 use crate::policy::Policy;
+use crate::safety::Terms;
+use crate::signature::Trust;
 use crate::swap::{Handover, SwapPort, SwapSender, prepare, swap_line};
 
 /// How often the manifest is looked at.
@@ -28,26 +30,26 @@ pub(super) struct Watch {
 struct Watcher {
     path: PathBuf,
     engine: EngineChoice,
-    period_secs: f64,
+    terms: Terms,
+    trust: Option<Trust>,
     handover: Handover,
     reference: Policy,
     sender: SwapSender,
 }
 
 impl Watch {
-    /// Watches the bundle at `path`, for a loop that runs `current` every `period_secs`.
+    /// Watches the bundle at `path`, for a loop that runs it under `terms`.
     pub(super) fn start(
         path: &Path,
         engine: EngineChoice,
-        current: &Policy,
-        period_secs: f64,
+        terms: Terms,
+        trust: Option<Trust>,
         handover: Handover,
     ) -> Result<(Self, SwapPort)> {
         let (sender, port) = swap_line();
         // Another copy, for comparing contracts off the loop's thread.
         let reference = Policy::load(path, engine)?;
-        debug_assert_eq!(reference.contract(), current.contract());
-        let watcher = Watcher { path: path.to_path_buf(), engine, period_secs, handover, reference, sender };
+        let watcher = Watcher { path: path.to_path_buf(), engine, terms, trust, handover, reference, sender };
         let finish = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&finish);
         let seen = digest(path);
@@ -83,9 +85,12 @@ impl Watcher {
     }
 
     fn load(&self) -> Result<crate::swap::Prepared> {
-        let bundle = Bundle::open(&self.path)?;
+        let bundle = match &self.trust {
+            Some(trust) => trust.open(&self.path)?.0,
+            None => Bundle::open(&self.path)?,
+        };
         let mut policy = Policy::from_bundle(&bundle, self.engine)?;
-        policy.run_every(self.period_secs);
+        policy.adopt(&self.terms)?;
         prepare(&self.reference, policy, &bundle.manifest.golden, self.handover)
     }
 }
