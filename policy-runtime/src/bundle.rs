@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
 use crate::files::{MAX_MANIFEST_BYTES, MAX_ONNX_BYTES, read_bounded, sha256_hex};
+use crate::monitor::MonitorRecord;
 use crate::selfcheck::{Agreement, Golden};
 
 /// Name of the manifest.
@@ -42,6 +43,9 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
     /// Recorded inputs and outputs, replayed at load.
     pub golden: Vec<Golden>,
+    /// For watching the policy at work, where demonstrations were at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorRecord>,
     /// How well training, native engine and tract agreed when the bundle was written.
     pub agreement: Vec<Agreement>,
     /// Who made it, from what, with which versions.
@@ -108,7 +112,7 @@ impl Manifest {
         for (index, golden) in self.golden.iter().enumerate() {
             golden.validate(index, &self.contract)?;
         }
-        Ok(())
+        self.monitor.as_ref().map_or(Ok(()), |monitor| monitor.validate(&self.contract))
     }
 }
 

@@ -5,7 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::Contract;
+use crate::discriminator::Discriminator;
 use crate::error::{Error, Result};
+
+/// Deviations that the shipped monitor takes for ordinary, and the most that one score adds.
+pub const SLACK_AND_MOST: (f32, f32) = (0.5, 10.0);
+/// Time in which a fitted monitor raises at most one false alarm.
+pub const SECS_PER_FALSE_ALARM: f64 = 600.0;
 
 /// Most channels of observation and action together that have a full covariance here.
 pub const MAX_WIDTH: usize = 512;
@@ -100,6 +107,101 @@ impl Shape {
             start += i + 1;
         }
         sum / self.mean.len() as f32
+    }
+}
+
+/// What a bundle holds for watching its policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MonitorRecord {
+    /// The demonstrations' pairs, raw observations and actions in environment units.
+    pub shape: Shape,
+    /// Which score is watched.
+    pub score: Score,
+    /// The running statistic; absent until nominal episodes of the deployed policy were seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cusum: Option<Cusum>,
+}
+
+impl MonitorRecord {
+    /// The shape of demonstrated pairs, `[rows, observation]` and `[rows, action]`; `None` where there are too few.
+    pub fn of_demonstrations(contract: &Contract, observations: &[f32], actions: &[f32]) -> Option<Self> {
+        let (width, action_width) = (contract.observation.len(), contract.action.len());
+        let rows = observations.chunks_exact(width).zip(actions.chunks_exact(action_width));
+        let pairs: Vec<f32> =
+            rows.flat_map(|(observation, action)| observation.iter().chain(action).copied()).collect();
+        let shape = Shape::of(&pairs, width + action_width).ok()?;
+        Some(Self { shape, score: Score::Mahalanobis, cusum: None })
+    }
+
+    /// Checks lengths and numbers.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] says what does not fit.
+    pub fn validate(&self, contract: &Contract) -> Result<()> {
+        self.shape.validate(contract.observation.len() + contract.action.len())?;
+        let Some(Cusum { mean, deviation, slack, most, threshold, .. }) = self.cusum else { return Ok(()) };
+        let sane = mean.is_finite() && slack >= 0.0 && most > 0.0 && deviation > 0.0 && threshold > 0.0;
+        if sane && [slack, most, deviation, threshold].iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        Err(Error::malformed("monitor: cusum", "positive finite numbers", format!("{:?}", self.cusum)))
+    }
+}
+
+/// A score and its running statistic, at work. Allocates nothing with the distance, or with a discriminator in the native
+/// engine.
+#[derive(Debug)]
+pub struct Monitor {
+    shape: Shape,
+    discriminator: Option<Discriminator>,
+    cusum: Cusum,
+    alarms: u64,
+    raised: bool,
+}
+
+impl Monitor {
+    /// A monitor from a bundle's record; `None` where it was not fitted yet, or where the score needs a discriminator
+    /// that is not given.
+    pub fn new(record: &MonitorRecord, discriminator: Option<Discriminator>) -> Option<Self> {
+        let discriminator = match record.score {
+            Score::Mahalanobis => None,
+            Score::Discriminator => Some(discriminator?),
+        };
+        Some(Self { shape: record.shape.clone(), discriminator, cusum: record.cusum?, alarms: 0, raised: false })
+    }
+
+    /// Scores one raw observation and the action for it, in environment units; returns whether the alarm is raised.
+    pub fn watch(&mut self, observation: &[f32], action: &[f32]) -> bool {
+        let score = score(&self.shape, self.discriminator.as_mut(), observation, action);
+        let raised = self.cusum.add(score);
+        self.alarms += u64::from(raised && !self.raised);
+        self.raised = raised;
+        raised
+    }
+
+    /// How often the alarm was raised.
+    pub fn alarms(&self) -> u64 {
+        self.alarms
+    }
+
+    /// Whether it is raised now.
+    pub fn is_raised(&self) -> bool {
+        self.raised
+    }
+
+    /// Forgets the running statistic, as at the start of an episode.
+    pub fn reset(&mut self) {
+        self.cusum.reset();
+        self.raised = false;
+    }
+}
+
+/// The score of one pair: the discriminator's where one is given, the distance's otherwise. NaN where it has none.
+pub fn score(shape: &Shape, discriminator: Option<&mut Discriminator>, observation: &[f32], action: &[f32]) -> f32 {
+    match discriminator {
+        Some(discriminator) => discriminator.reward(observation, action).map_or(f32::NAN, |reward| -reward),
+        None => libm::log1pf(shape.distance(observation, action)),
     }
 }
 

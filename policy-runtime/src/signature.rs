@@ -341,6 +341,7 @@ mod tests {
             contract,
             files: BTreeMap::from([(POLICY_FILE.into(), FileRecord::of(b"model"))]),
             golden: vec![golden],
+            monitor: None,
             agreement: Vec::new(),
             provenance: serde_json::Value::Null,
             training: serde_json::Value::Null,

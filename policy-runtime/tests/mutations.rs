@@ -94,6 +94,7 @@ fn manifests() {
         contract: contract(),
         files: BTreeMap::from([(POLICY_FILE.into(), FileRecord::of(b"model"))]),
         golden: vec![golden; 3],
+        monitor: None,
         agreement: Vec::new(),
         provenance: serde_json::json!({"maker": "test"}),
         training: serde_json::Value::Null,

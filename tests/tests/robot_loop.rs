@@ -214,3 +214,132 @@ fn a_replaced_bundle_takes_over_and_a_wrong_one_is_refused() {
     let refused = told["swaps_refused"][0].as_str().unwrap();
     assert!(refused.contains("altered or truncated"), "{refused}");
 }
+
+fn hype_policy(args: &[&str]) -> Output {
+    Command::new(binary()).args(args).output().unwrap()
+}
+
+#[test]
+fn with_a_trusted_key_only_what_it_signed_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let bundle = path.display().to_string();
+    for name in ["maker", "stranger"] {
+        assert_eq!(hype_policy(&["keygen", "-o", &at(name)]).status.code(), Some(0));
+    }
+    assert_eq!(hype_policy(&["keygen", "-o", &at("maker")]).status.code(), Some(1), "keys are not replaced");
+    let code = |command: &str, key: &str, serial: &str| {
+        let mut args = vec![command, &bundle];
+        args.extend(if command == "run" { vec!["--seconds", "0.05"] } else { Vec::new() });
+        let key = at(key);
+        args.extend(["--trust", &key, "--min-serial", serial]);
+        hype_policy(&args).status.code().unwrap()
+    };
+    for command in ["check", "run", "verify", "inspect", "bench"] {
+        assert_eq!(code(command, "maker.pub", "0"), 4, "{command} loads what is not signed");
+    }
+    assert_eq!(hype_policy(&["sign", &bundle, "--key", &at("maker.key"), "--serial", "5"]).status.code(), Some(0));
+    for command in ["check", "run", "verify"] {
+        assert_eq!(code(command, "maker.pub", "5"), 0, "{command}");
+        assert_eq!(code(command, "maker.pub", "6"), 4, "{command} loads what is too old");
+        assert_eq!(code(command, "stranger.pub", "0"), 4, "{command} loads a stranger's");
+    }
+    fs::write(path.join("notes.txt"), "added later").unwrap();
+    for command in ["check", "run", "verify", "inspect", "bench"] {
+        assert_eq!(code(command, "maker.pub", "0"), 4, "{command} loads what was altered");
+    }
+    assert_eq!(hype_policy(&["check", &bundle]).status.code(), Some(2), "nobody is trusted");
+}
+
+#[test]
+fn a_robot_file_reorders_and_scales_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let contract = contract(OBSERVATION, ACTION);
+    let mut file = String::from("robot = \"turned round\"\n");
+    for channel in contract.observation.iter().rev() {
+        let (name, unit) = (&channel.name, &channel.unit);
+        let link = if unit == "rad" { "unit = \"half rad\"\nscale = 0.5" } else { "unit = \"m/s\"" };
+        file += &format!("[[observation]]\nname = \"my {name}\"\nchannel = \"{name}\"\n{link}\n");
+    }
+    for channel in contract.action.iter().rev() {
+        let name = &channel.name;
+        file += &format!("[[action]]\nname = \"m {name}\"\nchannel = \"{name}\"\nunit = \"-mN*m\"\nscale = -1000.0\n");
+    }
+    fs::write(at("robot.toml"), &file).unwrap();
+    let frames = |tick: u64| {
+        let mut robot = values(tick);
+        robot.iter_mut().skip(1).step_by(2).for_each(|angle| *angle *= 2.0);
+        robot.reverse();
+        frame(tick, &robot)
+    };
+    fs::write(at("in"), (0..20).flat_map(frames).collect::<Vec<u8>>()).unwrap();
+    let (observe, act_to, robot) = (format!("file:{}", at("in")), format!("file:{}", at("out")), at("robot.toml"));
+    let args = ["--observe", &observe, "--act", &act_to, "--robot", &robot, "--json"];
+    told(&start(&path, &args).wait_with_output().unwrap());
+    let mut good = 0;
+    for (tick, (header, command)) in actions(&fs::read(at("out")).unwrap()).iter().enumerate() {
+        if header.code == 0 {
+            let wanted: Vec<f32> = wanted(&values(tick as u64)).iter().rev().map(|value| -1000.0 * value).collect();
+            assert!(
+                command.iter().zip(&wanted).all(|(left, right)| (left - right).abs() < 0.1),
+                "{command:?} {wanted:?}"
+            );
+            good += 1;
+        }
+    }
+    assert!(good > 0);
+
+    fs::write(at("robot.toml"), file.replacen("scale = 0.5\n", "", 1)).unwrap();
+    let output = start(&path, &args).wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(message.contains("my angle_9") && message.contains("not guessed"), "{message}");
+}
+
+#[test]
+fn a_model_without_a_contract_moves_no_robot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let bytes = fs::read(path.join("policy.onnx")).unwrap();
+    // Another key of the same length: the contract is not found any more.
+    let key = b"hype.contract";
+    let position = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    let foreign = [&bytes[..position], b"some.contract", &bytes[position + key.len()..]].concat();
+    let model = folder.path().join("foreign.onnx");
+    fs::write(&model, foreign).unwrap();
+    let output = start(&model, &["--rate", "100", "--observe", "udp:127.0.0.1:0"]).wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("no contract") && message.contains("guesses"), "{message}");
+}
+
+#[test]
+fn a_fitted_monitor_is_quiet_where_it_was_fitted_and_raises_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let record = |name: &str, offset: f32| {
+        let frames = (0..160).flat_map(|tick| frame(tick, &values(tick).map(|value| value + offset)));
+        fs::write(at(name), frames.collect::<Vec<u8>>()).unwrap();
+    };
+    record("nominal", 0.0);
+    record("elsewhere", 1.9);
+    let run = |name: &str, more: &[&str]| {
+        let observe = format!("file:{}", at(name));
+        let args = [&["--rate", "400", "--observe", &observe, "--json"], more].concat();
+        told(&start(&path, &args).wait_with_output().unwrap())
+    };
+    let log = at("nominal.jsonl");
+    assert_eq!(run("nominal", &["--telemetry", &log])["monitor_alarms"], Value::Null, "not fitted yet");
+    let bundle = path.display().to_string();
+    for more in [&[][..], &["--discriminator"], &[]] {
+        let output = hype_policy(&[&["monitor", &bundle, "--nominal", &log], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(run("nominal", &[])["monitor_alarms"], 0);
+    assert!(run("elsewhere", &[])["monitor_alarms"].as_u64() > Some(0));
+    assert_eq!(hype_policy(&["verify", &bundle]).status.code(), Some(0));
+}

@@ -12,13 +12,16 @@ use serde_json::{Value, json};
 use super::latency::{Latency, head};
 use super::watch::Watch;
 use super::{Outcome, recorded_observations, rounded};
+use crate::bundle::Bundle;
 use crate::contract::nanos_from_secs;
 use crate::controller::Controller;
+use crate::discriminator::Discriminator;
 use crate::engine::EngineChoice;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Arrivals, verdict_code};
 use crate::guard::{Fault, FaultKind, Observation, Verdict};
 use crate::link::{Inbox, Sink, Source, Stamps};
+use crate::monitor::{Monitor, Score};
 use crate::policy::Policy;
 use crate::realtime::{Grant, enter_realtime, leave_realtime, now_nanos, sleep_until};
 use crate::robot::{Mapping, RobotFile};
@@ -130,10 +133,16 @@ struct Measured {
 
 pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> Result<Outcome> {
     let path = options.path;
-    let mut policy = match options.trust {
-        Some(trust) => Policy::load_trusted(path, options.engine, trust)?,
+    let bundle = match options.trust {
+        Some(trust) => Some(trust.open(path)?.0),
+        None if path.is_dir() => Some(Bundle::open(path)?),
+        None => None,
+    };
+    let mut policy = match &bundle {
+        Some(bundle) => Policy::from_bundle(bundle, options.engine).map_err(|error| error.within(path.display()))?,
         None => Policy::load(path, options.engine)?,
     };
+    let mut monitor = bundle.as_ref().map(|bundle| watching(bundle, options.engine)).transpose()?.flatten();
     let (rows, rows_from) = recorded_observations(path, &policy)?;
     let contract_rate = policy.contract().map(|contract| 1.0 / contract.control_period_secs);
     if contract_rate.is_none() && (options.observe != Observe::Golden || options.act != Act::None) {
@@ -184,7 +193,8 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
     let inbox = Inbox::new(robot_widths.0, options.stamps);
 
     let ends = (&mut source, &mut sink, &mut telemetry);
-    let measured = drive(options, &mut controller, inbox, ends, mapping.as_ref(), period, interrupted)?;
+    let measured =
+        drive(options, (&mut controller, monitor.as_mut()), inbox, ends, mapping.as_ref(), period, interrupted)?;
     let swaps_refused = watch.map(Watch::finish).unwrap_or_default();
     let actions_dropped = sink.finish()?;
     let telemetry_dropped = telemetry.map(Telemetry::finish).transpose()?;
@@ -196,7 +206,13 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
         Observe::File(path) => path.display().to_string(),
     };
     let mut outcome = report(&measured, &controller, rate_hz, contract_rate, &observations, path, engine);
+    if let Some(monitor) = &monitor {
+        let now = if monitor.is_raised() { ", and is raised now" } else { "" };
+        outcome.text += &format!("monitor: raised {} times{now}\n", monitor.alarms());
+    }
     let told = json!({
+        "monitor_alarms": monitor.as_ref().map(Monitor::alarms),
+        "monitor_raised": monitor.as_ref().map(Monitor::is_raised),
         "actions_dropped": actions_dropped,
         "telemetry_dropped": telemetry_dropped,
         "swaps_refused": swaps_refused,
@@ -212,9 +228,19 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
     Ok(outcome)
 }
 
+/// The bundle's monitor, where it was fitted.
+fn watching(bundle: &Bundle, engine: EngineChoice) -> Result<Option<Monitor>> {
+    let Some(record) = &bundle.manifest.monitor else { return Ok(None) };
+    let discriminator = match record.score {
+        Score::Discriminator => Discriminator::from_bundle(bundle, engine)?,
+        Score::Mahalanobis => None,
+    };
+    Ok(Monitor::new(record, discriminator))
+}
+
 fn drive(
     options: &LoopOptions<'_>,
-    controller: &mut Controller,
+    (controller, mut monitor): (&mut Controller, Option<&mut Monitor>),
     mut inbox: Inbox,
     (source, sink, telemetry): (&mut Source, &mut Sink, &mut Option<Telemetry>),
     mapping: Option<&Mapping>,
@@ -272,6 +298,9 @@ fn drive(
             }
             _ => action.as_slice(),
         };
+        if let (Some(monitor), Verdict::Good | Verdict::Limited { .. }) = (&mut monitor, verdict) {
+            monitor.watch(&observed, &action);
+        }
         let done_nanos = now_nanos();
         sink.send(tick, done_nanos, verdict_code(verdict), command);
         if let Some(telemetry) = telemetry {

@@ -7,6 +7,7 @@ mod control;
 mod inspect;
 mod keys;
 mod latency;
+mod monitor;
 mod run;
 mod verify;
 mod watch;
@@ -44,6 +45,8 @@ enum Command {
     Run(run::RunArgs),
     /// Measures the latency of both engines, one call after the other.
     Bench(bench::BenchArgs),
+    /// Fits a bundle's monitor to the telemetry of its policy where all was well, and writes it into the bundle.
+    Monitor(monitor::MonitorArgs),
     /// Makes a key pair for signing bundles.
     Keygen(keys::KeygenArgs),
     /// Signs a bundle, every file of it.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Verify(subject) => (subject.check_trust().and_then(|()| verify::verify(&subject.path)), subject.json),
         Command::Run(args) => (run::run(args), args.subject.json),
         Command::Bench(args) => (args.subject.check_trust().and_then(|()| bench::bench(args)), args.subject.json),
+        Command::Monitor(args) => (monitor::monitor(args), args.subject.json),
         Command::Keygen(args) => (keys::keygen(args), args.json),
         Command::Sign(args) => (keys::sign(args), args.json),
         Command::Check(subject) => (keys::check(subject), subject.json),
