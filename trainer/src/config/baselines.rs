@@ -156,6 +156,7 @@ impl SacConfig {
     pub(super) fn absent() -> Self {
         Self {
             hidden: Vec::new(),
+            actor_hidden: None,
             discount: 0.0,
             polyak_rate: 0.0,
             batch_size: 0,
