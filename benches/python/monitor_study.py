@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 
 CHANGE = 250
+SETTLE = 125  # ticks of the entry, from rest, that are not watched
 HORIZON = 1000
 TICKS_IN_TEN_MINUTES = 75_000  # Hopper acts at 125 Hz
 SLACK, MOST = 0.5, 10.0
@@ -82,7 +83,7 @@ def episode(policy, seed, change=None):
         if terminated or truncated:
             break
     env.close()
-    return np.array(pairs)
+    return np.array(pairs[SETTLE:])
 
 
 class Mahalanobis:
@@ -150,20 +151,21 @@ def study(name, score, nominal, held_out, tests):
     quiet = [cusum(score(one), mean, deviation, threshold) for one in held_out]
     ticks = sum(map(len, quiet))
     false = sum(len(alarms(one, threshold)) for one in quiet)
-    unbounded = [cusum(score(one), mean, deviation) for one in held_out]
-    quiet_peaks = [one[CHANGE:].max() for one in unbounded if len(one) > CHANGE]
+    change_at = CHANGE - SETTLE
+    # The sum starts again at the change, in changed and nominal episodes alike, so that its past decides nothing.
+    peak = lambda one: cusum(score(one[change_at:]), mean, deviation).max()
+    quiet_peaks = [peak(one) for one in held_out if len(one) > change_at]
     rows = {}
     for change, episodes in tests.items():
         peaks, delays, falls = [], [], 0
         for one in episodes:
-            if len(one) <= CHANGE:
+            if len(one) <= change_at:
                 continue
             sums = cusum(score(one), mean, deviation, threshold)
-            raised = alarms(sums[CHANGE:], threshold) if sums[CHANGE - 1] <= threshold else np.array([0])
-            falls += len(one) < HORIZON
+            raised = np.flatnonzero(sums[change_at:] > threshold)
+            falls += len(one) < HORIZON - SETTLE
             delays.append(int(raised[0]) if len(raised) else None)
-            # The sum starts again at the change, so that its past decides nothing.
-            peaks.append(cusum(score(one[CHANGE:]), mean, deviation).max())
+            peaks.append(peak(one))
         found = sorted(delay for delay in delays if delay is not None)
         rows[change] = {
             "episodes": len(delays),
@@ -206,7 +208,7 @@ def main():
     tests = {name: [episode(policy, 30_000 + seed, name) for seed in range(args.tests)] for name in names}
     told = {
         "policy": args.policy or "the bundle's",
-        "nominal_length": float(np.mean([len(one) for one in nominal])),
+        "nominal_ticks": float(np.mean([len(one) for one in nominal])),
         "results": [
             study("mahalanobis", Mahalanobis(demos), nominal, held_out, tests),
             study("discriminator", Discriminator(f"{args.bundle}/discriminator.onnx"), nominal, held_out, tests),

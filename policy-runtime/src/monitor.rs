@@ -91,8 +91,8 @@ impl Shape {
         Ok(())
     }
 
-    /// Squared Mahalanobis distance per channel of a pair; 1 on average over the pairs that it was made from. Allocates
-    /// nothing.
+    /// Squared Mahalanobis distance per channel of a pair; about 1 on average over the pairs that it was made from, less
+    /// where channels nearly determine each other. Allocates nothing.
     pub fn distance(&self, observation: &[f32], action: &[f32]) -> f32 {
         let pair = |index: usize| match observation.get(index) {
             Some(value) => *value,
@@ -271,7 +271,7 @@ impl Cusum {
     }
 
     /// Fits mean, deviation and threshold to `episodes` of scores from the deployed policy where all was well: the
-    /// smallest threshold that gives at most `alarms_per_tick` false alarms, doubled sums excluded.
+    /// smallest threshold that gives at most `alarms_per_tick` false alarms there, and a tenth more.
     ///
     /// # Errors
     /// [`Error::Malformed`] where there are fewer than 100 scores or they do not vary.
@@ -334,7 +334,8 @@ mod tests {
             pairs.chunks_exact(3).map(|row| shape.distance(&row[..2], &row[2..])).sum::<f32>() / rows
         };
         let fresh = mean(&pairs(2000, 0.0, 2));
-        assert!((fresh - 1.0).abs() < 0.1, "{fresh}");
+        // The ridge takes some where channels nearly determine each other.
+        assert!((0.75..1.1).contains(&fresh), "{fresh}");
         // 0.5 is a quarter of the channel's own deviation, but five of what the other channel leaves open.
         let shifted = mean(&pairs(2000, 0.5, 3));
         assert!(shifted > 5.0, "{shifted}");
