@@ -152,8 +152,11 @@ def study(name, score, nominal, held_out, tests):
     ticks = sum(map(len, quiet))
     false = sum(len(alarms(one, threshold)) for one in quiet)
     change_at = CHANGE - SETTLE
-    # The sum starts again at the change, in changed and nominal episodes alike, so that its past decides nothing.
-    peak = lambda one: cusum(score(one[change_at:]), mean, deviation).max()
+
+    def peak(one):
+        """The sum starts again at the change, in changed and nominal episodes alike, so that its past decides nothing."""
+        return cusum(score(one[change_at:]), mean, deviation).max()
+
     quiet_peaks = [peak(one) for one in held_out if len(one) > change_at]
     rows = {}
     for change, episodes in tests.items():
@@ -211,6 +214,7 @@ def main():
         "nominal_ticks": float(np.mean([len(one) for one in nominal])),
         "results": [
             study("mahalanobis", Mahalanobis(demos), nominal, held_out, tests),
+            study("mahalanobis from nominal episodes", Mahalanobis(np.concatenate(nominal)), nominal, held_out, tests),
             study("discriminator", Discriminator(f"{args.bundle}/discriminator.onnx"), nominal, held_out, tests),
         ],
     }

@@ -142,8 +142,8 @@ impl RobotFile {
     pub fn mapping(&self, contract: &Contract) -> Result<Mapping> {
         if let Some(secs) = self.control_period_secs {
             let trained = contract.control_period_secs;
-            // NaN differs too.
-            if !((secs / trained - 1.0).abs() <= PERIOD_TOLERANCE) {
+            let difference = (secs / trained - 1.0).abs();
+            if difference.is_nan() || difference > PERIOD_TOLERANCE {
                 let thing = format!("robot {:?}: control_period_secs", self.robot);
                 return Err(Error::malformed(thing, format!("the policy's, {trained}"), secs));
             }
