@@ -189,6 +189,7 @@ impl SacConfig {
     pub(super) fn absent() -> Self {
         Self {
             hidden: Vec::new(),
+            actor_hidden: None,
             discount: 0.0,
             polyak_rate: 0.0,
             batch_size: 0,

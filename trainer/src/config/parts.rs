@@ -42,6 +42,9 @@ pub enum Reduction {
 pub struct SacConfig {
     /// Hidden widths of actor and critics.
     pub hidden: Vec<usize>,
+    /// The actor's where they differ from the critics'; none at all make its head linear in the observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor_hidden: Option<Vec<usize>>,
     /// γ.
     pub discount: f64,
     /// τ: how fast the target critics follow.
@@ -73,6 +76,13 @@ pub struct SacConfig {
     pub timeouts_are_terminal: bool,
     /// Fault of the published code (spec 7.11): each outer iteration starts a new episode and explores at random again.
     pub restarts_each_iteration: bool,
+}
+
+impl SacConfig {
+    /// The actor's hidden widths.
+    pub fn actor_widths(&self) -> &[usize] {
+        self.actor_hidden.as_deref().unwrap_or(&self.hidden)
+    }
 }
 
 /// Which learner improves the policy.

@@ -62,6 +62,9 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
 
 fn validate_sac(sac: &SacConfig) -> Result<()> {
     widths("sac.hidden", &sac.hidden)?;
+    if let Some(actor) = sac.actor_hidden.as_deref().filter(|actor| !actor.is_empty()) {
+        widths("sac.actor_hidden", actor)?;
+    }
     check("sac.discount", sac.discount, (0.0..1.0).contains(&sac.discount), "0 ≤ discount < 1")?;
     probability("sac.polyak_rate", sac.polyak_rate)?;
     at_least("sac.batch_size", sac.batch_size as u64, 2)?;
