@@ -13,7 +13,8 @@ fn trained(folder: &Path, task: &str, env_steps: u64, more: &str) -> (f64, f64) 
     if !folder.join(&demos).exists() {
         hype(folder, &format!("demos collect {task} --episodes 1 -o {demos}")).good();
     }
-    let settings = "--set ppo.rollout_steps=512 --set ppo.minibatches=8 --set eval.episodes=4";
+    let settings =
+        "--set ppo.rollout_steps=512 --set ppo.minibatches=8 --set gail.batch_size=128 --set eval.episodes=4";
     let line = format!(
         "train gail {task} --demos {demos} --env-steps {env_steps} --set eval.every={env_steps} {settings} {more} -o run{}",
         more.len()

@@ -43,7 +43,10 @@ fn main() -> Result<(), Error> {
                 let (episodes, _) =
                     eval::play(&task, &config.env, streams, &format!("eval/{done}"), 10, |seen| Ok(policy(seen)))?;
                 let lengths = episodes.iter().map(|episode| episode.length).sum::<u64>() / episodes.len() as u64;
-                println!("seed {seed} steps {done} return {:.0} length {lengths} {metrics:?}", eval::mean_return(&episodes));
+                println!(
+                    "seed {seed} steps {done} return {:.0} length {lengths} {metrics:?}",
+                    eval::mean_return(&episodes)
+                );
             }
         }
     }

@@ -11,8 +11,8 @@ mod tests;
 mod validate;
 
 pub use baselines::{
-    AdrilConfig, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows, ObservationMoments, PpoConfig,
-    TimeLimits,
+    AdrilConfig, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows, ObservationMoments,
+    PpoConfig, TimeLimits,
 };
 pub use parts::{
     BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,

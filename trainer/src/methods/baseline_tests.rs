@@ -144,8 +144,7 @@ fn gail_reports_both_players_and_its_switches_differ() {
     assert_eq!((base.env_steps, base.grad_steps), (256, 2 * 2 * 32));
     let (disc, ppo) = (base.discriminator.unwrap(), base.ppo.unwrap());
     assert!(disc.disc_loss.is_finite() && ppo.value_loss > 0.0);
-    let switches =
-        ["gail.sees_unclamped_actions=true", "gail.sees_observations_as_acted=true", "gail.expert_every=20"];
+    let switches = ["gail.sees_unclamped_actions=true", "gail.sees_observations_as_acted=true", "gail.expert_every=20"];
     for switch in switches {
         assert_ne!(report(&[switch]).discriminator.unwrap().disc_loss, disc.disc_loss, "{switch}");
     }

@@ -82,7 +82,8 @@ impl<B: Train> Gail<B> {
         let (observations, actions) = (judged.width - self.actions, self.actions);
         for (row, pair) in judged.values.chunks_mut(observations + actions).enumerate() {
             if self.gail.sees_observations_as_acted {
-                pair[..observations].copy_from_slice(&played.rollout.observations[row * observations..][..observations]);
+                pair[..observations]
+                    .copy_from_slice(&played.rollout.observations[row * observations..][..observations]);
             }
             if self.gail.sees_unclamped_actions {
                 pair[observations..].copy_from_slice(&played.rollout.actions[row * actions..][..actions]);
