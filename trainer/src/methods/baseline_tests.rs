@@ -15,9 +15,10 @@ use crate::reward::discriminator::Pairs;
 use crate::run::rng::Streams;
 
 const SMALL: [&str; 3] = ["sac.hidden=[16]", "sac.batch_size=16", "env_steps=1000"];
-const SMALL_GAIL: [&str; 6] = [
+const SMALL_GAIL: [&str; 7] = [
     "ppo.hidden=[16]",
     "ppo.rollout_steps=128",
+    "ppo.minibatches=32",
     "ppo.epochs=2",
     "gail.hidden=[16]",
     "gail.warmup_epochs=3",

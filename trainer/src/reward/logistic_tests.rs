@@ -9,7 +9,7 @@ use crate::run::rng::{Stream, Streams};
 fn config(reward: GailReward) -> GailConfig {
     let overrides = Overrides { seeds: vec![0], ..Overrides::default() };
     let preset = resolve("gail", "hopper", &overrides).unwrap().gail.unwrap();
-    GailConfig { hidden: vec![16], reward, ..preset }
+    GailConfig { hidden: vec![16], batch_size: 128, reward, ..preset }
 }
 
 /// `count` pairs of width 2 around `(centre, centre)`.
@@ -31,7 +31,7 @@ fn judged(reward: GailReward) -> (Vec<f32>, Vec<f32>) {
     let rng = &mut Streams::new(4).stream("test");
     let (expert, learner) = (around(2.0, 512, rng), around(-2.0, 512, rng));
     let mut classifier = classifier(reward);
-    classifier.train(&expert, &learner, 100);
+    classifier.train(&expert, &learner, 300);
     (classifier.rewards(&expert), classifier.rewards(&learner))
 }
 
