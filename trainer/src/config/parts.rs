@@ -93,6 +93,8 @@ pub enum LearnerKind {
     Sac,
     /// TD3+BC, `[td3_bc]`.
     Td3Bc,
+    /// Proximal policy optimisation, `[ppo]`; GAIL's, and no other method's.
+    Ppo,
 }
 
 /// TD3+BC.
