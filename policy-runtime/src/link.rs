@@ -248,12 +248,17 @@ pub fn recorded_rows(mut bytes: &[u8], width: usize) -> Result<Vec<Vec<f32>>> {
     Ok(rows)
 }
 
-/// The next frame of a stream; `None` at its end, where that lies between two frames. Reads no more than one frame.
+/// The next frame of a stream; `None` at its end, where that lies between two frames. Reads no more than one frame, by
+/// way of `bytes`, which must have room for it.
 ///
 /// # Errors
 /// [`Error::Malformed`] where the bytes are no frame, [`Error::File`] where the reader fails.
 pub fn read_frame(reader: &mut impl Read, bytes: &mut [u8], values: &mut [f32]) -> Result<Option<FrameHeader>> {
     let what = || "a frame of the stream";
+    let room = frame_bytes(values.len());
+    if bytes.len() < room {
+        return Err(Error::malformed("the buffer for frames", format!("{room} bytes"), bytes.len()));
+    }
     let mut filled = 0;
     while filled < HEADER_BYTES {
         match reader.read(&mut bytes[filled..HEADER_BYTES]) {

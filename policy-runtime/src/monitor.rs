@@ -114,7 +114,8 @@ impl Shape {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MonitorRecord {
-    /// The demonstrations' pairs, raw observations and actions in environment units.
+    /// The pairs that distances are measured from, raw observations and actions in environment units: the demonstrations',
+    /// unless the monitor was fitted with a shape of its own.
     pub shape: Shape,
     /// Which score is watched.
     pub score: Score,

@@ -260,7 +260,7 @@ fn drive(
     let start_nanos = now_nanos() + period.get();
     let end_nanos = options.seconds().map_or(u64::MAX, |secs| start_nanos.saturating_add(nanos_from_secs(secs)));
     let mut rate = FixedRate::new(period, start_nanos);
-    controller.enter();
+    let mut entered = false;
     for tick in 0.. {
         let release_nanos = rate.release_nanos();
         // Half a period of slack: rounding of the period must not add a tick.
@@ -284,6 +284,10 @@ fn drive(
                 break;
             }
             *left -= 1;
+        }
+        // Waiting for the first observation is no fault.
+        if !entered && inbox.stamp_nanos.is_some() && exit_ticks.is_none() {
+            entered = controller.enter();
         }
         match mapping {
             Some(mapping) => mapping.observe(&inbox.values, &mut observed),

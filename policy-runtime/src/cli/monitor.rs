@@ -12,7 +12,7 @@ use crate::discriminator::Discriminator;
 use crate::engine::EngineChoice;
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
-use crate::monitor::{Cusum, SECS_PER_FALSE_ALARM, SLACK_AND_MOST, Score, score};
+use crate::monitor::{Cusum, SECS_PER_FALSE_ALARM, SLACK_AND_MOST, Score, Shape, score};
 
 /// Largest telemetry file that is read.
 const MAX_TELEMETRY_BYTES: u64 = 1 << 30;
@@ -24,6 +24,10 @@ pub(super) struct MonitorArgs {
     /// Telemetry of `hype-policy run` where all was well; each file is an episode of its own.
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     nominal: Vec<PathBuf>,
+    /// Measure the distance from these episodes instead of from the demonstrations: for a policy that acts otherwise than
+    /// the expert did.
+    #[arg(long, conflicts_with = "discriminator")]
+    own_shape: bool,
     /// Watch the discriminator's cost instead of the Mahalanobis distance.
     #[arg(long)]
     discriminator: bool,
@@ -43,15 +47,15 @@ pub(super) fn monitor(args: &MonitorArgs) -> Result<Outcome> {
     } else {
         None
     };
-    let mut episodes = Vec::new();
-    for file in &args.nominal {
-        let rows =
-            driven_rows(file, bundle.manifest.contract.observation.len(), bundle.manifest.contract.action.len())?;
-        let of = |(observation, action): &(Vec<f32>, Vec<f32>)| {
-            score(&record.shape, discriminator.as_mut(), observation, action)
-        };
-        episodes.push(rows.iter().map(of).collect());
+    let (width, action_width) = (bundle.manifest.contract.observation.len(), bundle.manifest.contract.action.len());
+    let read = |file: &PathBuf| driven_rows(file, width, action_width);
+    let episodes: Vec<Vec<Pair>> = args.nominal.iter().map(read).collect::<Result<_>>()?;
+    if args.own_shape {
+        let pairs: Vec<f32> = episodes.iter().flatten().flat_map(|(o, a)| o.iter().chain(a).copied()).collect();
+        record.shape = Shape::of(&pairs, width + action_width)?;
     }
+    let mut of = |(observation, action): &Pair| score(&record.shape, discriminator.as_mut(), observation, action);
+    let episodes: Vec<Vec<f32>> = episodes.iter().map(|rows| rows.iter().map(&mut of).collect()).collect();
     let ticks: usize = episodes.iter().map(Vec::len).sum();
     let alarms_per_tick = manifest.contract.control_period_secs / SECS_PER_FALSE_ALARM;
     let (slack, most) = SLACK_AND_MOST;
@@ -79,8 +83,11 @@ pub(super) fn monitor(args: &MonitorArgs) -> Result<Outcome> {
     Ok(Outcome { text, json, kind: None })
 }
 
+/// An observation and the action for it.
+type Pair = (Vec<f32>, Vec<f32>);
+
 /// Observations and actions of the ticks at which the policy drove.
-fn driven_rows(path: &Path, width: usize, action_width: usize) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+fn driven_rows(path: &Path, width: usize, action_width: usize) -> Result<Vec<Pair>> {
     let bytes = read_bounded(path, MAX_TELEMETRY_BYTES)?;
     let mut rows = Vec::new();
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
