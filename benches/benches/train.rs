@@ -140,6 +140,7 @@ fn sac_steps(criterion: &mut Criterion) {
             hidden: vec![sizes.hidden; 2],
             discount: 0.99,
             polyak_rate: 0.005,
+            target_every: 1,
             batch_size: sizes.batch,
             replay_capacity: 1_000_000,
             train_every: 1,
@@ -212,7 +213,8 @@ fn ensemble_steps(criterion: &mut Criterion) {
     for (width, activation, name) in
         [(200, Activation::Relu, "relu"), (200, Activation::Silu, "silu"), (400, Activation::Silu, "silu")]
     {
-        let config = EnsembleConfig { members, hidden: vec![width; layers], activation, weight_decay: 5e-5 };
+        let config =
+            EnsembleConfig { members, hidden: vec![width; layers], activation, weight_decay: 5e-5, mean_clip: None };
         let streams = Streams::new(0);
         let mut rng = streams.stream("bench");
         let device = Default::default();

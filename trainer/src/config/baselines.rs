@@ -158,6 +158,7 @@ impl SacConfig {
             hidden: Vec::new(),
             discount: 0.0,
             polyak_rate: 0.0,
+            target_every: 1,
             batch_size: 0,
             replay_capacity: 0,
             train_every: 1,

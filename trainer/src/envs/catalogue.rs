@@ -12,7 +12,8 @@
 use super::layout::{NONE, Part};
 use super::locomotion::{ContactCost, ControlCost, Health, Locomotion, LocomotionEnv, Progress, StartNoise};
 use super::pendulum::{self, PendulumEnv};
-use super::robots::{ANT, HALF_CHEETAH, HOPPER, HUMANOID, WALKER2D};
+use super::robots::{ANT, HALF_CHEETAH, HOPPER, HUMANOID, Root, WALKER2D};
+use super::shown::Shown;
 use super::task::Channel;
 use super::{Env, Task};
 use crate::error::{Error, Result, nearest};
@@ -95,6 +96,41 @@ pub fn make(id: &str) -> Result<Box<dyn Env>> {
             Box::new(LocomotionEnv::new(describe(entry, &parts), parts)?)
         }
     })
+}
+
+/// When the task called `id` ends an episode, and how many coordinates its observations begin with.
+pub(super) fn health(id: &str) -> Result<(Option<(Health, Root)>, usize)> {
+    Ok(match find(id)? {
+        Found::Pendulum => (None, 0),
+        Found::Locomotion(entry) => {
+            let parts = locomotion(entry.family, entry.version);
+            let (_, positions) = shown_positions(&parts);
+            let coordinates = positions + parts.robot.velocities().len();
+            (parts.health.map(|health| (health, parts.robot.root)), coordinates)
+        }
+    })
+}
+
+/// How the observations of the task called `id` show the state of its physics; none where they show more than that.
+pub(super) fn shown_coordinates(id: &str) -> Result<Option<Shown>> {
+    Ok(match find(id)? {
+        Found::Pendulum => Some(Shown::Angle),
+        Found::Locomotion(entry) => {
+            let parts = locomotion(entry.family, entry.version);
+            let (hidden, positions) = shown_positions(&parts);
+            let all = parts.layout.len() == 2 || entry.width.is_some();
+            all.then_some(Shown::Coordinates { hidden, positions })
+        }
+    })
+}
+
+/// Positions that an observation hides and shows.
+fn shown_positions(parts: &Locomotion) -> (usize, usize) {
+    let hidden = match parts.layout[0] {
+        Part::Positions { from } => from,
+        _ => 0,
+    };
+    (hidden, parts.robot.positions().len() - hidden)
 }
 
 enum Found {

@@ -102,6 +102,7 @@ fn sac_solves_a_linear_quadratic_problem() {
         hidden: vec![64, 64],
         discount: DISCOUNT,
         polyak_rate: 0.05,
+        target_every: 1,
         batch_size: ROWS,
         replay_capacity: 1,
         train_every: 1,

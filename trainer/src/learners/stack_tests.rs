@@ -23,6 +23,7 @@ fn config() -> SacConfig {
         hidden: vec![24, 24],
         discount: 0.98,
         polyak_rate: 0.02,
+        target_every: 1,
         batch_size: 64,
         replay_capacity: 1,
         train_every: 1,
