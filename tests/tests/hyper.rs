@@ -120,8 +120,11 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     hype(folder.path(), &from).good();
     let config = fs::read_to_string(folder.path().join("second/config.toml")).unwrap();
     assert!(config.contains("from = \"/"), "an absolute path, for a resume from elsewhere: {config}");
-    hype(folder.path(), &line("--world-model run -o third")).refused(3, &["network parameters"]);
-    hype(folder.path(), &line("--world-model none -o fourth")).refused(3, &["none"]);
+    hype(folder.path(), &line("--world-model run -o third")).refused(3, &["--reward true in both"]);
+    let other = line("--reward true --world-model run --set world_model.members=4 -o third");
+    hype(folder.path(), &other).refused(3, &["4 members", "3 members"]);
+    hype(folder.path(), &line("--world-model none -o third")).refused(2, &["there is no run"]);
+    assert!(!folder.path().join("third").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::policy::{Loaded, Player, read_run, read_run_config};
 use crate::backend::{self, Gpu};
-use crate::config::{RewardSource, RunConfig};
+use crate::config::{RewardSource, RunConfig, WorldModelConfig};
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
@@ -54,6 +54,9 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         provenance.demos_path = config.demos.as_ref().map(|path| path.display().to_string());
         provenance.demos_sha256.clone_from(&demonstrations.sha256);
         provenance.demos_episodes = Some(demonstrations.episodes.len());
+    }
+    if let Some(from) = config.world_model.as_ref().and_then(|model| model.from.as_ref()) {
+        check_world_model(config, &task, from)?;
     }
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
     let expert = demonstrated(config, demonstrations, &task)?;
@@ -202,15 +205,34 @@ fn world_model_of_another(config: &RunConfig, directory: &RunDirectory, seed: u6
         return Ok(None);
     }
     let other = read_run_config(from)?;
-    if other.method != "hyper" {
-        return Err(Error::data(format!("{} has no world model", from.display()))
-            .expected("a run of hyper")
-            .found(format!("a run of {}", other.method)));
-    }
     let seed = if other.seeds.contains(&seed) { seed } else { other.seeds[0] };
     let file = checkpoint_path(from, Slot::Last, seed);
     let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&file)?;
     Ok(Some(record.into_model()))
+}
+
+/// Refuses the run `from` where its model cannot be this one's.
+fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
+    let other = read_run_config(from)?;
+    let refused = |what: &str| Error::data(format!("the world model of {} does not fit: {what}", from.display()));
+    let (Some(own), Some(model)) = (&config.world_model, &other.world_model) else {
+        return Err(refused("the run has none").expected("a run of hyper").found(format!("a run of {}", other.method)));
+    };
+    if !task.has_channels_of(&envs::task(&other.task)?) {
+        return Err(refused("its task is of another body").expected(&task.id).found(other.task));
+    }
+    let shape = |model: &WorldModelConfig| format!("{} members of {:?}", model.members, model.hidden);
+    if shape(own) != shape(model) {
+        return Err(refused("other networks")
+            .expected(shape(own))
+            .found(shape(model))
+            .hint("set world_model.members and world_model.hidden as that run did"));
+    }
+    if learns_from_task(config) != learns_from_task(&other) {
+        return Err(refused("only one of the two runs learns the task's reward, an output more")
+            .hint("use --reward true in both or in neither"));
+    }
+    Ok(())
 }
 
 /// The table of the configuration that the method cannot do without.
