@@ -11,7 +11,10 @@ mod resolve;
 mod tests;
 mod validate;
 
-pub use baselines::{AdrilConfig, Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows, PpoConfig, TimeLimits};
+pub use baselines::{
+    AdrilConfig, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows, ObservationMoments,
+    PpoConfig, TimeLimits,
+};
 pub use model_based::{
     Acting, HyperConfig, ImaginationConfig, Lengths, ModelRate, OutOfBounds, PairSource, ResetSchedule, RewardSource,
     WorldModelConfig,

@@ -81,7 +81,7 @@ impl Demonstrated {
     #[cfg(test)]
     pub(crate) fn of_rows(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
         let widths = (starts.width, pairs.width - starts.width);
-        let segments = vec![0..rows.len()];
+        let segments = std::iter::once(0..rows.len()).collect();
         Self { rows, pairs, starts, segments, widths, episodes: None }
     }
 

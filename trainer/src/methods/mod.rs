@@ -11,6 +11,7 @@ pub mod hype;
 pub mod hyper;
 pub mod iq_learn;
 pub mod off_policy;
+pub mod on_policy;
 pub mod sqil;
 
 use crate::config::Reduction;
