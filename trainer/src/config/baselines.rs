@@ -192,6 +192,7 @@ impl SacConfig {
             actor_hidden: None,
             discount: 0.0,
             polyak_rate: 0.0,
+            target_every: 1,
             batch_size: 0,
             replay_capacity: 0,
             train_every: 1,
