@@ -18,6 +18,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod engine;
 pub mod error;
 pub mod guard;
 pub mod kernel;
@@ -30,8 +31,6 @@ pub mod bundle;
 pub mod contract;
 #[cfg(feature = "std")]
 pub mod discriminator;
-#[cfg(feature = "std")]
-pub mod engine;
 #[cfg(feature = "std")]
 pub mod files;
 #[cfg(feature = "std")]
@@ -47,11 +46,14 @@ pub mod selfcheck;
 #[cfg(feature = "std")]
 pub mod spec;
 
+#[cfg(feature = "onnx")]
+pub mod array;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod realtime;
 
+pub use engine::{EngineChoice, Kernels, Numerics};
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};
 
@@ -59,7 +61,6 @@ pub use guard::{Fallback, Fault, Observation, Verdict};
 pub use {
     contract::{Channel, Contract},
     discriminator::Discriminator,
-    engine::EngineChoice,
     policy::Policy,
     spec::{DiscriminatorGraph, PolicyGraph},
 };

@@ -7,6 +7,8 @@ use crate::action::Bounds;
 use crate::bundle::Bundle;
 use crate::contract::Contract;
 use crate::engine::EngineChoice;
+#[cfg(feature = "onnx")]
+use crate::engine::Kernels;
 use crate::engine::native::NativePolicy;
 #[cfg(feature = "onnx")]
 use crate::engine::tract::TractModel;
@@ -138,9 +140,10 @@ impl Policy {
                 if let Some(contract) = &contract {
                     graph.validate_for(contract)?;
                 }
-                (Executor::Native(NativePolicy::new(graph)?), None)
+                let native = NativePolicy::with(graph, Kernels::detect(), choice.numerics())?;
+                (Executor::Native(native), None)
             }
-            Err(reason) if choice == EngineChoice::Native => {
+            Err(reason) if choice.insists_on_native() => {
                 return Err(Error::Unsupported {
                     thing: "the native engine cannot run this model".into(),
                     reason,

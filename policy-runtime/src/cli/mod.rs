@@ -3,11 +3,16 @@
 //! Exit codes: 0 good, 1 the machine refused, 2 usage, 3 a file does not fit, 4 a verification failed, 130 interrupted.
 
 mod bench;
+mod counting;
+mod infer;
 mod inspect;
 mod latency;
+mod npz;
+mod ort;
 mod run;
 mod verify;
 
+pub use counting::CountingAllocator;
 pub use run::control_loop;
 
 use std::io::{ErrorKind, Write};
@@ -38,8 +43,10 @@ enum Command {
     Verify(Subject),
     /// Runs a policy in a fixed-rate loop on recorded observations and reports latency and missed deadlines.
     Run(run::RunArgs),
-    /// Measures the latency of both engines, one call after the other.
+    /// Measures latency back to back and in a loop that sleeps, allocations and missed deadlines, beside peers.
     Bench(bench::BenchArgs),
+    /// Runs a recorded log through a bundle or any ONNX policy, recurrent state carried from step to step.
+    Infer(infer::InferArgs),
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Verify(subject) => (verify::verify(&subject.path), subject.json),
         Command::Run(args) => (run::run(args), args.subject.json),
         Command::Bench(args) => (bench::bench(args), args.subject.json),
+        Command::Infer(args) => (infer::infer(args), args.json),
     };
     match result.and_then(|outcome| print(&outcome, json).map(|()| outcome.kind)) {
         Ok(None) => ExitCode::SUCCESS,
@@ -114,5 +122,5 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn parse_engine(text: &str) -> Result<EngineChoice, String> {
-    text.parse()
+    text.parse().map_err(str::to_owned)
 }
