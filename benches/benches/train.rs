@@ -138,6 +138,7 @@ fn sac_steps(criterion: &mut Criterion) {
     for sizes in sizes {
         let config = SacConfig {
             hidden: vec![sizes.hidden; 2],
+            actor_hidden: None,
             discount: 0.99,
             polyak_rate: 0.005,
             batch_size: sizes.batch,

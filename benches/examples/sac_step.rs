@@ -31,6 +31,7 @@ fn main() -> Result<()> {
     let (observations, actions, batch) = (*observations, *actions, *batch);
     let config = SacConfig {
         hidden: vec![*hidden; 2],
+        actor_hidden: None,
         discount: 0.99,
         polyak_rate: 0.005,
         batch_size: batch,

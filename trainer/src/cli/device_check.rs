@@ -145,6 +145,7 @@ struct Trial<B: Train> {
 fn sac_config(width: usize) -> SacConfig {
     SacConfig {
         hidden: vec![width, width],
+        actor_hidden: None,
         discount: 0.98,
         polyak_rate: 0.02,
         batch_size: BATCH,

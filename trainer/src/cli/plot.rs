@@ -3,12 +3,13 @@
 use crate::error::{Error, Result};
 use crate::observe::curves::{Curve, CurvePoint, Curves, csv_path, read};
 use crate::observe::statistics::BOOTSTRAP_RESAMPLES;
-use crate::observe::svg::{Chart, Panel, Point, Reference, Series, render};
+use crate::observe::svg::{Chart, Mark, Panel, Point, Reference, Series, render};
 use crate::observe::text::{grouped, short};
 use crate::run::files;
 use clap::Args;
+use serde::Deserialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Draws learning curves: interquartile mean over seeds with its 95 % bootstrap interval, against both step counts.
 #[derive(Debug, Clone, Args)]
@@ -22,6 +23,18 @@ pub struct PlotArgs {
     /// Put each evaluation at the steps of the one before it, as the published model-free figures do (a fault of theirs).
     #[arg(long)]
     pub as_published: bool,
+    /// Points of another source to draw beside the curves: lines like {"method": "hype", "env_steps": 50000, "return": 1460}.
+    #[arg(long, value_name = "JSONL")]
+    pub reference: Option<PathBuf>,
+}
+
+/// One line of a `--reference` file.
+#[derive(Debug, Clone, Deserialize)]
+struct Published {
+    method: String,
+    env_steps: f64,
+    #[serde(rename = "return")]
+    value: f64,
 }
 
 /// Runs `hype plot`.
@@ -38,12 +51,26 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
     if args.as_published {
         curves.shift_as_published();
     }
+    let published = args.reference.as_deref().map(published).transpose()?.unwrap_or_default();
     let table = csv_path(&args.output);
-    files::write(&args.output, render(&chart(&curves)).as_bytes())?;
+    files::write(&args.output, render(&chart(&curves, &published)).as_bytes())?;
     files::write(&table, curves.to_csv().as_bytes())?;
     let mut lines: Vec<String> = curves.curves.iter().map(|curve| summary(&curves, curve)).collect();
     lines.push(format!("wrote {} and {}", args.output.display(), table.display()));
     writeln!(out, "{}", lines.join("\n")).map_err(|source| Error::system("cannot write to stdout").source(source))
+}
+
+fn published(path: &Path) -> Result<Vec<Published>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::data(format!("cannot read {}", path.display())).source(source))?;
+    let row = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|source| {
+            Error::data(format!("{}, line {}", path.display(), index + 1))
+                .expected(r#"{"method": "hype", "env_steps": 50000, "return": 1460}"#)
+                .source(source)
+        })
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(row).collect()
 }
 
 /// One line per curve: where it ends.
@@ -68,7 +95,7 @@ fn summary(curves: &Curves, curve: &Curve) -> String {
     )
 }
 
-fn chart(curves: &Curves) -> Chart {
+fn chart(curves: &Curves, published: &[Published]) -> Chart {
     let axis = |steps: fn(&CurvePoint) -> f64| {
         let widest =
             curves.curves.iter().filter(|c| !is_flat(c)).flat_map(|c| &c.points).map(steps).fold(0.0, f64::max);
@@ -76,6 +103,10 @@ fn chart(curves: &Curves) -> Chart {
     };
     let reference =
         |label: &str, value: Option<f64>| value.map(|y| Reference { label: format!("{label} {}", short(y)), y });
+    let mark = |row: &Published| {
+        let series = curves.curves.iter().position(|curve| curve.method == row.method);
+        Mark { series, x: row.env_steps, y: row.value }
+    };
     let references = [reference("expert", curves.scale.expert_return), reference("random", curves.scale.random_return)];
     Chart {
         title: format!("Learning on {}", curves.task),
@@ -85,11 +116,17 @@ fn chart(curves: &Curves) -> Chart {
         ),
         y_label: "return".to_owned(),
         references: references.into_iter().flatten().collect(),
+        marks_label: (!published.is_empty()).then(|| "published, in the method's colour".to_owned()),
         panels: vec![
-            Panel { x_label: "environment steps (policy and exploration)".to_owned(), series: axis(|p| p.env_steps) },
+            Panel {
+                x_label: "environment steps (policy and exploration)".to_owned(),
+                series: axis(|p| p.env_steps),
+                marks: published.iter().map(mark).collect(),
+            },
             Panel {
                 x_label: "all real steps (with discriminator rollouts)".to_owned(),
                 series: axis(|p| p.env_steps_total),
+                marks: Vec::new(),
             },
         ],
     }
@@ -129,7 +166,10 @@ mod tests {
         ];
         let output = folder.path().join("curves.svg");
         let mut text = Vec::new();
-        plot(&PlotArgs { runs, output: output.clone(), as_published: false }, &mut text).unwrap();
+        let reference = folder.path().join("published.jsonl");
+        std::fs::write(&reference, "{\"method\": \"mm\", \"env_steps\": 5000, \"return\": 42}\n\n").unwrap();
+        let args = PlotArgs { runs, output: output.clone(), as_published: false, reference: Some(reference.clone()) };
+        plot(&args, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("HyPE, n=5, at 20,000 steps") && text.contains("% of expert"), "{text}");
         assert!(text.contains("BC, n=1, at 2,000 steps: return 47.0 (no interval"), "{text}");
@@ -139,6 +179,10 @@ mod tests {
         }
         assert_eq!(svg.matches("<polygon").count(), 4, "two bands in two panels");
         assert_eq!(std::fs::read_to_string(output.with_extension("csv")).unwrap().lines().count(), 1 + 20 + 20 + 2);
+        assert_eq!(svg.matches("<path").count(), 2, "one published point and its legend entry");
+        std::fs::write(&reference, "5000,42").unwrap();
+        let error = plot(&args, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("env_steps"), "{error}");
         if let Ok(keep) = std::env::var("HYPE_KEEP_CHART") {
             std::fs::copy(&output, keep).unwrap();
         }
@@ -146,7 +190,12 @@ mod tests {
 
     #[test]
     fn only_svg_is_written() {
-        let args = PlotArgs { runs: vec![PathBuf::from("x")], output: PathBuf::from("x.png"), as_published: false };
+        let args = PlotArgs {
+            runs: vec![PathBuf::from("x")],
+            output: PathBuf::from("x.png"),
+            as_published: false,
+            reference: None,
+        };
         let error = plot(&args, &mut Vec::new()).unwrap_err();
         assert_eq!(error.exit_code(), 2);
     }

@@ -10,7 +10,10 @@ mod resolve;
 mod tests;
 mod validate;
 
-pub use baselines::{AdrilConfig, Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows, PpoConfig, TimeLimits};
+pub use baselines::{
+    AdrilConfig, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows, ObservationMoments,
+    PpoConfig, TimeLimits,
+};
 pub use parts::{
     BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,
     ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig,

@@ -42,6 +42,9 @@ pub enum Reduction {
 pub struct SacConfig {
     /// Hidden widths of actor and critics.
     pub hidden: Vec<usize>,
+    /// The actor's where they differ from the critics'; none at all make its head linear in the observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor_hidden: Option<Vec<usize>>,
     /// γ.
     pub discount: f64,
     /// τ: how fast the target critics follow.
@@ -75,6 +78,13 @@ pub struct SacConfig {
     pub restarts_each_iteration: bool,
 }
 
+impl SacConfig {
+    /// The actor's hidden widths.
+    pub fn actor_widths(&self) -> &[usize] {
+        self.actor_hidden.as_deref().unwrap_or(&self.hidden)
+    }
+}
+
 /// Which learner improves the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -83,6 +93,8 @@ pub enum LearnerKind {
     Sac,
     /// TD3+BC, `[td3_bc]`.
     Td3Bc,
+    /// Proximal policy optimisation, `[ppo]`; GAIL's, and no other method's.
+    Ppo,
 }
 
 /// TD3+BC.

@@ -19,6 +19,10 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     if config.learner == LearnerKind::Td3Bc && config.td3_bc.is_none() {
         return check("learner", "td3-bc", false, &format!("\"sac\", the only learner of {}", config.method));
     }
+    if (config.learner == LearnerKind::Ppo) != config.ppo.is_some() {
+        let (found, only) = if config.ppo.is_some() { ("not ppo", "ppo") } else { ("ppo", "sac or td3-bc") };
+        return check("learner", found, false, &format!("{only}: {} has no other", config.method));
+    }
     if let Some(bc_reg) = &config.bc_reg {
         check("bc_reg.weight", bc_reg.weight, bc_reg.weight.is_finite() && bc_reg.weight >= 0.0, "a number ≥ 0")?;
         at_least("bc_reg.batch_size", bc_reg.batch_size as u64, 1)?;
@@ -58,6 +62,9 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
 
 fn validate_sac(sac: &SacConfig) -> Result<()> {
     widths("sac.hidden", &sac.hidden)?;
+    if let Some(actor) = sac.actor_hidden.as_deref().filter(|actor| !actor.is_empty()) {
+        widths("sac.actor_hidden", actor)?;
+    }
     check("sac.discount", sac.discount, (0.0..1.0).contains(&sac.discount), "0 ≤ discount < 1")?;
     probability("sac.polyak_rate", sac.polyak_rate)?;
     at_least("sac.batch_size", sac.batch_size as u64, 2)?;
@@ -81,6 +88,7 @@ fn validate_iq(iq: &IqConfig) -> Result<()> {
 fn validate_ppo(ppo: &PpoConfig) -> Result<()> {
     widths("ppo.hidden", &ppo.hidden)?;
     check("ppo.initial_log_std", ppo.initial_log_std, ppo.initial_log_std.is_finite(), "a finite number")?;
+    not_negative("ppo.initial_mean_gain", ppo.initial_mean_gain)?;
     check("ppo.discount", ppo.discount, (0.0..1.0).contains(&ppo.discount), "0 ≤ discount < 1")?;
     probability("ppo.gae_lambda", ppo.gae_lambda)?;
     at_least("ppo.rollout_steps", ppo.rollout_steps, 2)?;

@@ -168,7 +168,7 @@ impl<B: Train> Iq<B> {
         streams: Streams,
         device: &B::Device,
     ) -> Self {
-        let actor = MlpSpec::new(1, observations, &shared.hidden, 2 * actions);
+        let actor = MlpSpec::new(1, observations, shared.actor_widths(), 2 * actions);
         let critics = MlpSpec::new(config.critics, observations + actions, &shared.hidden, 1);
         let rng = &mut [streams.stream("iq/init")];
         let optimizer = OptimizerConfig::new(shared.optimizer);

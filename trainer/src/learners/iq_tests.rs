@@ -177,6 +177,7 @@ fn value_terms_telescope() {
 fn shared(learn_temperature: bool) -> SacConfig {
     SacConfig {
         hidden: vec![16],
+        actor_hidden: None,
         discount: 0.9,
         polyak_rate: 0.05,
         batch_size: 32,

@@ -100,6 +100,7 @@ fn td3_solves_a_linear_quadratic_problem() {
 fn sac_solves_a_linear_quadratic_problem() {
     let config = SacConfig {
         hidden: vec![64, 64],
+        actor_hidden: None,
         discount: DISCOUNT,
         polyak_rate: 0.05,
         batch_size: ROWS,

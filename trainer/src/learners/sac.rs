@@ -118,7 +118,7 @@ pub struct SacRecord {
 impl<B: Train> Sac<B> {
     /// A fresh learner for `observations` and `actions` wide rows; one seed for each of `seeds`.
     pub fn new(config: &SacConfig, observations: usize, actions: usize, seeds: &[Streams], device: &B::Device) -> Self {
-        let actor = MlpSpec::new(1, observations, &config.hidden, 2 * actions);
+        let actor = MlpSpec::new(1, observations, config.actor_widths(), 2 * actions);
         let critics = MlpSpec::new(2, observations + actions, &config.hidden, 1);
         let rngs: &mut [Stream] = &mut seeds.iter().map(|streams| streams.stream("sac/init")).collect::<Vec<_>>();
         let optimizer = OptimizerConfig::new(config.optimizer);

@@ -21,6 +21,7 @@ const TOLERANCE: f64 = 1e-5;
 fn config() -> SacConfig {
     SacConfig {
         hidden: vec![24, 24],
+        actor_hidden: None,
         discount: 0.98,
         polyak_rate: 0.02,
         batch_size: 64,

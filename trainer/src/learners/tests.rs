@@ -14,6 +14,7 @@ const ROWS: usize = 128;
 fn config(temperature: f64, discount: f64) -> SacConfig {
     SacConfig {
         hidden: vec![32, 32],
+        actor_hidden: None,
         discount,
         polyak_rate: 0.05,
         batch_size: ROWS,

@@ -59,7 +59,7 @@ impl<B: Train> Bc<B> {
         let (observations, actions) = expert.widths;
         let (hidden, optimizer) = config
             .td3_bc()
-            .map_or((&config.sac.hidden, config.sac.optimizer), |td3_bc| (&td3_bc.hidden, td3_bc.optimizer));
+            .map_or((config.sac.actor_widths(), config.sac.optimizer), |td3_bc| (&td3_bc.hidden[..], td3_bc.optimizer));
         let shape = ActorShape { hidden, gaussian: config.td3_bc().is_none(), optimizer };
         let epoch = |streams: &Streams| Epoch { shuffles: streams.stream("bc/rows"), order: Vec::new(), next: 0 };
         Self {

@@ -10,6 +10,7 @@ pub mod gail;
 pub mod hype;
 pub mod iq_learn;
 pub mod off_policy;
+pub mod on_policy;
 pub mod sqil;
 
 use crate::config::Reduction;

@@ -35,6 +35,53 @@ fn close(name: &str, a: Vec<f32>, b: Vec<f32>, tolerance: f32) {
 }
 
 #[test]
+fn a_perceptron_without_hidden_layers_is_linear() {
+    let mut rng = Streams::new(8).stream("test");
+    let spec = MlpSpec::new(2, 3, &[], 4);
+    let x = random([2, 5, 3], &mut rng);
+    let p = parameters(&spec, Init::Uniform, &mut rng);
+    let p = Tensor::<Flex, 1>::from_data(TensorData::new(p, [spec.len()]), &Default::default());
+    let run = |fused: bool| {
+        let x = Tensor::<Cpu, 3>::from_inner(x.clone()).require_grad();
+        let p = Tensor::<Cpu, 1>::from_inner(p.clone()).require_grad();
+        let y = if fused {
+            mlp::forward(&spec, x.clone(), p.clone())
+        } else {
+            reference::perceptron::<Cpu>(&spec, x.clone(), &p).0
+        };
+        let mut grads = y.clone().powi_scalar(2).sum().backward();
+        (values(y.inner()), values(x.grad_remove(&mut grads).unwrap()), values(p.grad_remove(&mut grads).unwrap()))
+    };
+    let (fused, plain) = (run(true), run(false));
+    close("y", fused.0, plain.0, 1e-5);
+    close("dx", fused.1, plain.1, 1e-5);
+    close("dp", fused.2, plain.2, 1e-5);
+}
+
+#[test]
+fn a_frozen_scalar_network_hands_its_gradient_to_a_shared_input() {
+    let mut rng = Streams::new(9).stream("test");
+    let spec = MlpSpec::new(4, 6, &[20, 17], 1);
+    let x = random([2, 33, 6], &mut rng);
+    let w = random([4, 33, 1], &mut rng);
+    let p = parameters(&spec, Init::Uniform, &mut rng);
+    let p = Tensor::<Cpu, 1>::from_data(TensorData::new(p, [spec.len()]), &Default::default());
+    let run = |fused: bool| {
+        let x = Tensor::<Cpu, 3>::from_inner(x.clone()).require_grad();
+        let y = if fused {
+            mlp::forward(&spec, x.clone(), p.clone())
+        } else {
+            reference::perceptron::<Cpu>(&spec, x.clone(), &p).0
+        };
+        let mut grads = (y.clone() * Tensor::from_inner(w.clone())).sum().backward();
+        (values(y.inner()), values(x.grad_remove(&mut grads).unwrap()))
+    };
+    let (fused, plain) = (run(true), run(false));
+    close("y", fused.0, plain.0, 1e-5);
+    close("dx", fused.1, plain.1, 1e-5);
+}
+
+#[test]
 fn the_fused_perceptron_has_the_gradients_of_plain_autodiff() {
     let cases = SPECS
         .iter()

@@ -31,6 +31,17 @@ pub struct Reference {
     pub y: f64,
 }
 
+/// A point from elsewhere beside a series, drawn as an open diamond.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mark {
+    /// Which series' colour it has; grey without one.
+    pub series: Option<usize>,
+    /// Position on the x axis; beyond its end nothing is drawn.
+    pub x: f64,
+    /// Position on the y axis.
+    pub y: f64,
+}
+
 /// One panel. Series of the same index have the same colour in all panels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
@@ -38,6 +49,8 @@ pub struct Panel {
     pub x_label: String,
     /// Its lines.
     pub series: Vec<Series>,
+    /// Its marks.
+    pub marks: Vec<Mark>,
 }
 
 /// A whole chart.
@@ -51,12 +64,17 @@ pub struct Chart {
     pub y_label: String,
     /// Dashed lines in every panel.
     pub references: Vec<Reference>,
+    /// What the legend says of the marks.
+    pub marks_label: Option<String>,
     /// Side by side; all must have the same series.
     pub panels: Vec<Panel>,
 }
 
 /// Colours that people with colour-blindness tell apart (Okabe and Ito), the darker ones first.
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7a4fbf", "#555555"];
+const COLOURS: [&str; 10] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7a4fbf", "#555555", "#8b1a1a", "#a6a600"];
+/// Colour of the marks in the legend, and of those without a series.
+const MARK_COLOUR: &str = "#444";
 /// Greys of the dashed lines, and their dash patterns.
 const DASHES: [&str; 2] = ["7 4", "2 4"];
 
@@ -183,6 +201,10 @@ pub fn render(chart: &Chart) -> String {
         for (number, series) in panel.series.iter().enumerate() {
             line(&mut svg, &frame, series, COLOURS[number % COLOURS.len()]);
         }
+        for mark in panel.marks.iter().filter(|mark| mark.x <= x_end) {
+            let colour = mark.series.map_or(MARK_COLOUR, |number| COLOURS[number % COLOURS.len()]);
+            diamond(&mut svg, frame.x(mark.x), frame.y(mark.y), colour);
+        }
     }
     let middle = top + PANEL_HEIGHT / 2.0;
     let _ = writeln!(
@@ -199,6 +221,7 @@ fn y_ticks(chart: &Chart) -> Vec<f64> {
         .flat_map(|point| [Some(point.y), point.interval.map(|i| i.0), point.interval.map(|i| i.1)])
         .flatten()
         .chain(chart.references.iter().map(|reference| reference.y))
+        .chain(chart.panels.iter().flat_map(|panel| &panel.marks).map(|mark| mark.y))
         .filter(|value| value.is_finite());
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
@@ -286,6 +309,14 @@ fn line(svg: &mut String, frame: &Frame, series: &Series, colour: &str) {
     }
 }
 
+fn diamond(svg: &mut String, x: f64, y: f64, colour: &str) {
+    let (left, right, top, bottom) = (x - 5.0, x + 5.0, y - 5.0, y + 5.0);
+    let _ = writeln!(
+        svg,
+        "<path d=\"M{left:.1} {y:.1} L{x:.1} {top:.1} L{right:.1} {y:.1} L{x:.1} {bottom:.1} Z\" fill=\"#fff\" stroke=\"{colour}\" stroke-width=\"1.8\"/>"
+    );
+}
+
 /// The legend below the subtitle, and its number of rows.
 fn legend(chart: &Chart, width: f64) -> (String, usize) {
     let series = chart.panels.first().map_or(&[][..], |panel| &panel.series);
@@ -315,6 +346,14 @@ fn legend(chart: &Chart, width: f64) -> (String, usize) {
             escaped(label)
         );
         x += entry;
+    }
+    if let Some(label) = &chart.marks_label {
+        if x > 0.0 && x + 34.0 + text_width(label, 12.0) > width {
+            (x, row) = (0.0, row + 1);
+        }
+        let (left, y) = (LEFT + x, 68.0 + LEGEND_ROW * f64::from(row));
+        diamond(&mut svg, left + 13.0, y, MARK_COLOUR);
+        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", left + 34.0, y + 4.0, escaped(label));
     }
     (svg, row as usize + 1)
 }
@@ -360,9 +399,11 @@ mod tests {
             subtitle: "n".to_owned(),
             y_label: "return".to_owned(),
             references: vec![Reference { label: "expert".to_owned(), y: 30.0 }],
+            marks_label: Some("published".to_owned()),
             panels: vec![Panel {
                 x_label: "steps".to_owned(),
                 series: vec![Series { label: label.to_owned(), points }],
+                marks: vec![Mark { series: Some(0), x: 2.0, y: 40.0 }, Mark { series: None, x: 50.0, y: 1.0 }],
             }],
         }
     }
@@ -387,6 +428,7 @@ mod tests {
             places.iter().all(|(x, y)| (LEFT..=LEFT + PANEL_WIDTH).contains(x) && (0.0..400.0).contains(y)),
             "{polygon}"
         );
+        assert_eq!(svg.matches("<path").count(), 2, "the mark within the axis and its legend entry");
         let dashed = svg.matches("stroke-dasharray").count();
         assert_eq!(dashed, 2, "the line and its legend entry");
         let mut nothing = chart("x");
