@@ -131,7 +131,7 @@ fn row<A: Arithmetic, const STRIDE: usize, const LANES: usize, const FIRST: usiz
     let x = A::Vector::splat(x);
     for register in 0..LANES * per_lane {
         let lane = &weights[FIRST + register / per_lane];
-        if register % per_lane == 0 {
+        if register.is_multiple_of(per_lane * A::Vector::PREFETCH_EVERY) {
             A::Vector::prefetch(lane);
         }
         let weight = A::Vector::load(lane, register % per_lane * columns);

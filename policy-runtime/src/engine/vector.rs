@@ -19,6 +19,8 @@ pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Sums per column where they may be split: enough for additions not to wait for each other.
     const CHAINS: usize;
+    /// One in so many lanes is prefetched; a processor fetches lines in pairs, and narrow registers need the issue slots.
+    const PREFETCH_EVERY: usize;
     /// Whether there is an instruction that multiplies and adds, rounding once.
     #[cfg_attr(
         not(feature = "std"),
@@ -55,6 +57,7 @@ impl<const COLUMNS: usize, const LANES: usize> Vector for Plain<COLUMNS, LANES> 
     const COLUMNS: usize = COLUMNS;
     const LANES: usize = LANES;
     const CHAINS: usize = 1;
+    const PREFETCH_EVERY: usize = 1;
     const FUSES: bool = false;
 
     #[inline(always)]
@@ -97,6 +100,7 @@ macro_rules! register {
             const COLUMNS: usize = $columns;
             const LANES: usize = 4;
             const CHAINS: usize = $chains;
+            const PREFETCH_EVERY: usize = 16 / $columns;
             const FUSES: bool = true;
 
             #[inline(always)]
