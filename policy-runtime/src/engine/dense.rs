@@ -13,6 +13,9 @@ const PANEL: usize = 4;
 /// Most registers of one pass: a whole panel in registers of 128 bits.
 const REGISTERS: usize = 16;
 
+/// Inputs that one turn of the inner loop takes: a multiple of every number of sums.
+const UNROLLED: usize = 4;
+
 type Lane = [f32; LANE];
 
 /// `outputs` rounded up to whole lanes.
@@ -103,11 +106,11 @@ fn pass<A: Arithmetic, const STRIDE: usize, const LANES: usize, const FIRST: usi
     for register in 0..LANES * per_lane {
         sums[0][register] = A::Vector::load(&bias[register / per_lane], register % per_lane * columns);
     }
-    let (groups, last_rows) = rows.as_chunks::<CHAINS>();
-    let (values, last_values) = input.as_chunks::<CHAINS>();
+    let (groups, last_rows) = rows.as_chunks::<UNROLLED>();
+    let (values, last_values) = input.as_chunks::<UNROLLED>();
     for (xs, rows) in values.iter().zip(groups) {
-        for chain in 0..CHAINS {
-            row::<A, STRIDE, LANES, FIRST>(xs[chain], &rows[chain], &mut sums[chain]);
+        for index in 0..UNROLLED {
+            row::<A, STRIDE, LANES, FIRST>(xs[index], &rows[index], &mut sums[index % CHAINS]);
         }
     }
     for (x, last) in last_values.iter().zip(last_rows) {
