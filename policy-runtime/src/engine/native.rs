@@ -224,7 +224,7 @@ pub(crate) fn check_width(what: &'static str, expected: usize, found: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Activation, Affine, Clamp, Dense, Normalizer};
+    use crate::spec::{Activation, Affine, Clamp, Dense, Mlp, Normalizer};
 
     fn dense(inputs: usize, weights: &[f32], bias: &[f32], activation: Activation) -> Dense {
         Dense { inputs, outputs: bias.len(), weights: weights.to_vec(), bias: bias.to_vec(), activation }
