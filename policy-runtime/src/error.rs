@@ -58,6 +58,13 @@ pub enum Error {
         index: usize,
     },
 
+    /// An operation of a program reaches outside of its memory or constants.
+    #[error("operation {index} of the program reaches outside of its memory or its constants")]
+    Operation {
+        /// Its number.
+        index: usize,
+    },
+
     /// A file operation failed.
     #[cfg(feature = "std")]
     #[error("cannot {action} {}: {source}", path.display())]
@@ -139,7 +146,7 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Width { .. } | Error::NotFinite { .. } => Kind::Data,
+            Error::Width { .. } | Error::NotFinite { .. } | Error::Operation { .. } => Kind::Data,
             #[cfg(feature = "std")]
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::Data,
             #[cfg(feature = "std")]

@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod engine;
 pub mod error;
 pub mod frame;
 pub mod guard;
@@ -36,8 +37,6 @@ pub mod contract;
 pub mod controller;
 #[cfg(feature = "std")]
 pub mod discriminator;
-#[cfg(feature = "std")]
-pub mod engine;
 #[cfg(feature = "std")]
 pub mod files;
 #[cfg(feature = "std")]
@@ -69,11 +68,14 @@ pub mod swap;
 #[cfg(feature = "std")]
 pub mod telemetry;
 
+#[cfg(feature = "onnx")]
+pub mod array;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod realtime;
 
+pub use engine::{EngineChoice, Kernels, Numerics};
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};
 pub use supervisor::Supervisor;
@@ -83,7 +85,6 @@ pub use {
     contract::{Channel, Contract},
     controller::Controller,
     discriminator::Discriminator,
-    engine::EngineChoice,
     policy::Policy,
     safety::{GuardRules, Safety},
     spec::{DiscriminatorGraph, PolicyGraph},

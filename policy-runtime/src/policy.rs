@@ -6,6 +6,8 @@ use std::path::Path;
 use crate::bundle::Bundle;
 use crate::contract::Contract;
 use crate::engine::EngineChoice;
+#[cfg(feature = "onnx")]
+use crate::engine::Kernels;
 use crate::engine::native::NativePolicy;
 #[cfg(feature = "onnx")]
 use crate::engine::tract::TractModel;
@@ -147,9 +149,10 @@ impl Policy {
                 if let Some(contract) = &contract {
                     graph.validate_for(contract)?;
                 }
-                (Executor::Native(NativePolicy::new(graph)?), None)
+                let native = NativePolicy::with(graph, Kernels::detect(), choice.numerics())?;
+                (Executor::Native(native), None)
             }
-            Err(reason) if choice == EngineChoice::Native => {
+            Err(reason) if choice.insists_on_native() => {
                 return Err(Error::Unsupported {
                     thing: "the native engine cannot run this model".into(),
                     reason,

@@ -4,14 +4,19 @@
 
 mod bench;
 mod control;
+mod counting;
+mod infer;
 mod inspect;
 mod keys;
 mod latency;
 mod monitor;
+mod npz;
+mod ort;
 mod run;
 mod verify;
 mod watch;
 
+pub use counting::CountingAllocator;
 pub use run::control_loop;
 
 use std::io::{ErrorKind, Write};
@@ -43,7 +48,7 @@ enum Command {
     Verify(Subject),
     /// Runs a policy in a fixed-rate control loop, from and to files, streams or UDP, and reports how well it kept time.
     Run(run::RunArgs),
-    /// Measures the latency of both engines, one call after the other.
+    /// Measures latency back to back and in a loop that sleeps, allocations and missed deadlines, beside peers.
     Bench(bench::BenchArgs),
     /// Fits a bundle's monitor to the telemetry of its policy where all was well, and writes it into the bundle.
     Monitor(monitor::MonitorArgs),
@@ -53,6 +58,8 @@ enum Command {
     Sign(keys::SignArgs),
     /// Checks that a trusted key signed a bundle, and that it is the one that was signed.
     Check(Subject),
+    /// Runs a recorded log through a bundle or any ONNX policy, recurrent state carried from step to step.
+    Infer(infer::InferArgs),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Keygen(args) => (keys::keygen(args), args.json),
         Command::Sign(args) => (keys::sign(args), args.json),
         Command::Check(subject) => (keys::check(subject), subject.json),
+        Command::Infer(args) => (infer::infer(args), args.json),
     };
     match result.and_then(|outcome| print(&outcome, json).map(|()| outcome.kind)) {
         Ok(None) => ExitCode::SUCCESS,
@@ -151,5 +159,5 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn parse_engine(text: &str) -> Result<EngineChoice, String> {
-    text.parse()
+    text.parse().map_err(str::to_owned)
 }
