@@ -5,17 +5,20 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use trainer::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfig};
+use trainer::config::{Optimizer, Overrides, RateSchedule, Reduction, RewardConfig, SacConfig, resolve};
 use trainer::learners::block::Block;
 use trainer::learners::sac::Sac;
 use trainer::nn::Cpu;
 use trainer::nn::flex::library_product;
 use trainer::nn::mlp::Activation;
+use trainer::replay::model_data::ModelData;
 use trainer::replay::{ReplayBuffer, Rows, Transition};
 use trainer::reward::Reward;
 use trainer::reward::discriminator::{Discriminator, Pairs};
 use trainer::run::rng::{Stream, Streams};
+use trainer::world_model::dynamics::Dynamics;
 use trainer::world_model::ensemble::{Ensemble, EnsembleConfig};
+use trainer::world_model::fit::WorldModel;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -141,6 +144,7 @@ fn sac_steps(criterion: &mut Criterion) {
             actor_hidden: None,
             discount: 0.99,
             polyak_rate: 0.005,
+            target_every: 1,
             batch_size: sizes.batch,
             replay_capacity: 1_000_000,
             train_every: 1,
@@ -213,7 +217,8 @@ fn ensemble_steps(criterion: &mut Criterion) {
     for (width, activation, name) in
         [(200, Activation::Relu, "relu"), (200, Activation::Silu, "silu"), (400, Activation::Silu, "silu")]
     {
-        let config = EnsembleConfig { members, hidden: vec![width; layers], activation, weight_decay: 5e-5 };
+        let config =
+            EnsembleConfig { members, hidden: vec![width; layers], activation, weight_decay: 5e-5, mean_clip: None };
         let streams = Streams::new(0);
         let mut rng = streams.stream("bench");
         let device = Default::default();
@@ -233,10 +238,36 @@ fn ensemble_steps(criterion: &mut Criterion) {
     }
 }
 
+/// Rows of one imagined step in which every elite takes its part, noise and dealing included.
+fn imagined_steps(criterion: &mut Criterion) {
+    let limit = gemm_limit();
+    let (observations, actions, rows) = (11, 3, 10_000);
+    for preset in ["small", "fixed"] {
+        let overrides = Overrides { preset: Some(preset.into()), seeds: vec![0], ..Overrides::default() };
+        let config = resolve("hyper", "hopper", &overrides).unwrap().world_model.unwrap();
+        let mut rng = Streams::new(0).stream("bench");
+        let mut draw = |count: usize| {
+            let mut values = vec![0.0; count];
+            rng.fill_normal(&mut values);
+            values
+        };
+        let (x, a) = (draw(rows * observations), draw(rows * actions));
+        let data =
+            ModelData::new(&ReplayBuffer::new(1, observations, actions), (observations, actions), 1, true, false);
+        let mut world = WorldModel::<Cpu>::new(&config, &data, 1.0, Streams::new(0), &Default::default());
+        let (width, layers) = (config.hidden[0], config.hidden.len());
+        let weights = (observations + actions + 2 * observations) * width + (layers - 1) * width * width;
+        let id = format!("imagined_step/obs{observations}-act{actions}-{layers}x{width}-rows{rows}");
+        time(criterion, &id, (2 * rows * weights) as f64, limit, || {
+            black_box(world.step(&x, &a).unwrap());
+        });
+    }
+}
+
 #[allow(clippy::disallowed_methods, reason = "benches measure time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-criterion_group!(benches, sac_steps, discriminator_steps, ensemble_steps);
+criterion_group!(benches, sac_steps, discriminator_steps, ensemble_steps, imagined_steps);
 criterion_main!(benches);

@@ -34,6 +34,7 @@ fn main() -> Result<()> {
         actor_hidden: None,
         discount: 0.99,
         polyak_rate: 0.005,
+        target_every: 1,
         batch_size: batch,
         replay_capacity: 1_000_000,
         train_every: 1,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use policy_runtime::bundle::{
     Bundle, DISCRIMINATOR_FILE, FORMAT, FORMAT_VERSION, FileRecord, MANIFEST_FILE, Manifest, POLICY_FILE,
 };
+use policy_runtime::monitor::MonitorRecord;
 use policy_runtime::probe::{Demonstrations, Probe, probes};
 use policy_runtime::selfcheck::{Agreement, Golden, Judgement, ProbeKind};
 use policy_runtime::{Contract, DiscriminatorGraph, PolicyGraph};
@@ -81,6 +82,11 @@ pub fn write_bundle(path: &Path, contents: &BundleContents<'_>, reference: &mut 
         contract: contract.clone(),
         files,
         golden: golden(&rows, &answers, discriminator_bytes.is_some()),
+        monitor: MonitorRecord::of_demonstrations(
+            contract,
+            &contents.demonstrations.observations,
+            &contents.demonstrations.actions,
+        ),
         agreement: agreement.clone(),
         embedded: Vec::new(),
         provenance: contents.provenance.clone(),

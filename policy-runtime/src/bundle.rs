@@ -17,6 +17,7 @@ use crate::contract::Contract;
 use crate::embedded::Precision;
 use crate::error::{Error, Result};
 use crate::files::{MAX_MANIFEST_BYTES, MAX_ONNX_BYTES, read_bounded, sha256_hex};
+use crate::monitor::MonitorRecord;
 use crate::selfcheck::{Agreement, Golden, ProbeKind};
 
 /// Name of the manifest.
@@ -50,6 +51,9 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
     /// Recorded inputs and outputs, replayed at load.
     pub golden: Vec<Golden>,
+    /// For watching the policy at work, where demonstrations were at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorRecord>,
     /// How well training, native engine and tract agreed when the bundle was written.
     pub agreement: Vec<Agreement>,
     /// What the policy costs and how exact it is on a microcontroller, one entry for each blob.
@@ -143,7 +147,7 @@ impl Manifest {
         for (index, golden) in self.golden.iter().enumerate() {
             golden.validate(index, &self.contract)?;
         }
-        Ok(())
+        self.monitor.as_ref().map_or(Ok(()), |monitor| monitor.validate(&self.contract))
     }
 }
 
@@ -168,13 +172,19 @@ impl Bundle {
     /// # Errors
     /// [`Error::File`], [`Error::TooLarge`], [`Error::Malformed`] or [`Error::Digest`], naming the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let manifest_path = path.join(MANIFEST_FILE);
-        let manifest = Manifest::from_json(&read_bounded(&manifest_path, MAX_MANIFEST_BYTES)?)
-            .map_err(|error| error.within(path.display()))?;
-        let read = |name: &str| {
+        Self::open_with(path, &mut |_, _| Ok(()))
+    }
+
+    /// As [`Self::open`]; `check` sees name and content of each file before anything is made of it.
+    pub(crate) fn open_with(path: &Path, check: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<Self> {
+        let text = read_bounded(&path.join(MANIFEST_FILE), MAX_MANIFEST_BYTES)?;
+        check(MANIFEST_FILE, &text)?;
+        let manifest = Manifest::from_json(&text).map_err(|error| error.within(path.display()))?;
+        let mut read = |name: &str| {
             manifest.files.get(name).map(|record| {
                 let file = path.join(name);
                 let content = read_bounded(&file, MAX_ONNX_BYTES)?;
+                check(name, &content)?;
                 let found = FileRecord::of(&content);
                 if found == *record {
                     return Ok(content);

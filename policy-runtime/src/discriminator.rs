@@ -6,11 +6,11 @@ use std::path::Path;
 #[cfg(feature = "onnx")]
 use crate::bundle::Bundle;
 use crate::contract::Contract;
-#[cfg(feature = "onnx")]
-use crate::engine::EngineChoice;
 use crate::engine::native::NativeDiscriminator;
 #[cfg(feature = "onnx")]
 use crate::engine::tract::TractModel;
+#[cfg(feature = "onnx")]
+use crate::engine::{EngineChoice, Kernels};
 use crate::error::{Error, Result};
 use crate::guard::first_not_finite;
 #[cfg(feature = "onnx")]
@@ -91,8 +91,12 @@ impl Discriminator {
             model.lower_discriminator()
         };
         match lowered {
-            Ok(graph) => Self::from_graph(contract, graph),
-            Err(reason) if choice == EngineChoice::Native => Err(Error::Unsupported {
+            Ok(graph) => {
+                graph.validate_for(&contract)?;
+                let native = NativeDiscriminator::with(graph, Kernels::detect(), choice.numerics())?;
+                Ok(Self { executor: Executor::Native(native), contract })
+            }
+            Err(reason) if choice.insists_on_native() => Err(Error::Unsupported {
                 thing: "the native engine cannot run this model".into(),
                 reason,
                 hint: "use --engine tract",

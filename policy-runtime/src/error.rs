@@ -58,6 +58,13 @@ pub enum Error {
         index: usize,
     },
 
+    /// An operation of a program reaches outside of its memory or constants.
+    #[error("operation {index} of the program reaches outside of its memory or its constants")]
+    Operation {
+        /// Its number.
+        index: usize,
+    },
+
     /// A file operation failed.
     #[cfg(feature = "std")]
     #[error("cannot {action} {}: {source}", path.display())]
@@ -107,6 +114,16 @@ pub enum Error {
         found: String,
     },
 
+    /// A bundle that a trusted key should have signed.
+    #[cfg(feature = "std")]
+    #[error("{} is not loaded: {reason}\n  try: get it from its maker again, or sign it with a trusted key", path.display())]
+    Untrusted {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// This build or this engine cannot run the model.
     #[cfg(feature = "std")]
     #[error("{thing}: {reason}\n  try: {hint}")]
@@ -129,7 +146,7 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Width { .. } | Error::NotFinite { .. } => Kind::Data,
+            Error::Width { .. } | Error::NotFinite { .. } | Error::Operation { .. } => Kind::Data,
             #[cfg(feature = "std")]
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::Data,
             #[cfg(feature = "std")]
@@ -139,7 +156,7 @@ impl Error {
             #[cfg(feature = "std")]
             Error::Unsupported { .. } => Kind::Usage,
             #[cfg(feature = "std")]
-            Error::Disagreement(_) => Kind::Verification,
+            Error::Disagreement(_) | Error::Untrusted { .. } => Kind::Verification,
         }
     }
 }

@@ -6,12 +6,14 @@
 //! * [`contract`]: named, unit-tagged observation and action channels in their order, with bounds and control period.
 //! * [`spec`]: the layers of a policy and of a discriminator; an ONNX file and a manifest are views of these.
 //! * [`engine`]: two executors that answer the same calls: `native` (plain Rust) and `tract` (any ONNX policy).
-//! * [`policy`]: what users call: [`policy::Policy::load`], then [`policy::Policy::step`] at every tick.
 //! * [`embedded`]: the same policy as a blob for a microcontroller, and its executor.
-//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`]: the arithmetic and the checks, without std or allocator.
+//! * [`policy`], [`controller`]: what users call: [`Policy::load`], then [`Policy::step`] for an answer, or
+//!   [`Controller::tick`] in a loop that drives motors; [`swap`] for a new policy while it runs.
+//! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`], [`frame`]: the arithmetic and the checks, without std or allocator.
 //!
 //! # Features
-//! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `cli` (the `hype-policy` binary). Without
+//! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `signature` (ed25519), `robot`
+//! (robot files, TOML), `cli` (the `hype-policy` binary). Without
 //! any of them the crate is `no_std`, allocates nothing, and offers the last line of the list above.
 
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -20,7 +22,9 @@
 
 pub mod action;
 pub mod embedded;
+pub mod engine;
 pub mod error;
+pub mod frame;
 pub mod guard;
 pub mod kernel;
 pub mod normalize;
@@ -32,13 +36,17 @@ pub mod bundle;
 #[cfg(feature = "std")]
 pub mod contract;
 #[cfg(feature = "std")]
-pub mod discriminator;
+pub mod controller;
 #[cfg(feature = "std")]
-pub mod engine;
+pub mod discriminator;
 #[cfg(feature = "std")]
 pub mod files;
 #[cfg(feature = "std")]
+pub mod link;
+#[cfg(feature = "std")]
 pub mod metadata;
+#[cfg(feature = "std")]
+pub mod monitor;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 #[cfg(feature = "std")]
@@ -46,17 +54,30 @@ pub mod policy;
 #[cfg(feature = "std")]
 pub mod probe;
 #[cfg(feature = "std")]
+pub mod ring;
+#[cfg(feature = "std")]
+pub mod robot;
+#[cfg(feature = "std")]
 pub mod safety;
 #[cfg(feature = "std")]
 pub mod selfcheck;
+#[cfg(feature = "signature")]
+pub mod signature;
 #[cfg(feature = "std")]
 pub mod spec;
+#[cfg(feature = "std")]
+pub mod swap;
+#[cfg(feature = "std")]
+pub mod telemetry;
 
+#[cfg(feature = "onnx")]
+pub mod array;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod realtime;
 
+pub use engine::{EngineChoice, Kernels, Numerics};
 pub use error::{Error, Kind, Result};
 pub use guard::{Fallback, Fault, Observation, Verdict};
 pub use supervisor::Supervisor;
@@ -64,8 +85,8 @@ pub use supervisor::Supervisor;
 #[cfg(feature = "std")]
 pub use {
     contract::{Channel, Contract},
+    controller::Controller,
     discriminator::Discriminator,
-    engine::EngineChoice,
     policy::Policy,
     safety::{GuardRules, Safety},
     spec::{DiscriminatorGraph, PolicyGraph},

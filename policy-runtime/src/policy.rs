@@ -6,6 +6,8 @@ use std::path::Path;
 use crate::bundle::Bundle;
 use crate::contract::Contract;
 use crate::engine::EngineChoice;
+#[cfg(feature = "onnx")]
+use crate::engine::Kernels;
 use crate::engine::native::NativePolicy;
 #[cfg(feature = "onnx")]
 use crate::engine::tract::TractModel;
@@ -15,7 +17,7 @@ use crate::guard::{Fault, Observation, Rules, Verdict};
 use crate::metadata::{KIND_DISCRIMINATOR, KIND_POLICY};
 #[cfg(feature = "onnx")]
 use crate::onnx::Model;
-use crate::safety::Safety;
+use crate::safety::{Safety, Terms};
 use crate::selfcheck::{Agreement, Comparison, Golden};
 use crate::spec::PolicyGraph;
 
@@ -88,6 +90,17 @@ impl Policy {
         }
     }
 
+    /// Reads a bundle as [`Self::load`] does, when one of the trusted keys signed it.
+    ///
+    /// # Errors
+    /// [`Error::Untrusted`], or as [`Self::load`].
+    #[cfg(all(feature = "onnx", feature = "signature"))]
+    pub fn load_trusted(path: impl AsRef<Path>, choice: EngineChoice, trust: &crate::signature::Trust) -> Result<Self> {
+        let path = path.as_ref();
+        let (bundle, _) = trust.open(path)?;
+        Self::from_bundle(&bundle, choice).map_err(|error| error.within(path.display()))
+    }
+
     /// A policy from its layers, for instance straight from training.
     ///
     /// # Errors
@@ -136,9 +149,10 @@ impl Policy {
                 if let Some(contract) = &contract {
                     graph.validate_for(contract)?;
                 }
-                (Executor::Native(NativePolicy::new(graph)?), None)
+                let native = NativePolicy::with(graph, Kernels::detect(), choice.numerics())?;
+                (Executor::Native(native), None)
             }
-            Err(reason) if choice == EngineChoice::Native => {
+            Err(reason) if choice.insists_on_native() => {
                 return Err(Error::Unsupported {
                     thing: "the native engine cannot run this model".into(),
                     reason,
@@ -201,6 +215,19 @@ impl Policy {
         self.executor.run(observation.values, action).map_err(|_| Fault::Engine)
     }
 
+    /// Checks and keeps what a robot declares, instead of what the contract does. Without a contract nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where the contract with these terms is not valid.
+    pub fn adopt(&mut self, terms: &Terms) -> Result<()> {
+        if let Some(contract) = &self.contract {
+            let adopted = terms.applied_to(contract);
+            adopted.validate()?;
+            self.safety = Safety::of(&adopted);
+        }
+        Ok(())
+    }
+
     /// What is checked and kept at every tick.
     pub fn rules(&self) -> Rules<'_> {
         self.safety.rules()
@@ -209,6 +236,15 @@ impl Policy {
     /// Forgets what was carried from step to step: the last good action.
     pub fn reset(&mut self) {
         self.has_last_good = false;
+    }
+
+    /// Goes on with what `other` carried from step to step, where the two carry the same. For a hot swap; allocates
+    /// nothing.
+    pub fn carry_from(&mut self, other: &Self) {
+        if self.last_good.len() == other.last_good.len() {
+            self.last_good.copy_from_slice(&other.last_good);
+            self.has_last_good = other.has_last_good;
+        }
     }
 
     /// Replays golden vectors and compares with what training computed.

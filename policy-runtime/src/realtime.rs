@@ -38,6 +38,14 @@ mod portable {
         START.get_or_init(Instant::now).elapsed().as_nanos() as u64
     }
 
+    /// Nothing of the kind can be had here.
+    pub fn enter_realtime(_priority: i32, _core: Option<usize>) -> Vec<super::Grant> {
+        vec![super::Grant { what: "real-time scheduling".into(), refused: Some("only on Linux".into()) }]
+    }
+
+    /// Nothing was had.
+    pub fn leave_realtime() {}
+
     /// Sleeps until [`now_nanos`] shows `nanos`.
     pub fn sleep_until(nanos: u64) {
         std::thread::sleep(Duration::from_nanos(nanos.saturating_sub(now_nanos())));
@@ -46,6 +54,73 @@ mod portable {
 
 #[cfg(not(target_os = "linux"))]
 pub use portable::{now_nanos, sleep_until};
+
+/// One thing that was asked of the system, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Grant {
+    /// What was asked for.
+    pub what: String,
+    /// Why it was not given; `None` where it was.
+    pub refused: Option<String>,
+}
+
+/// Asks for everything that keeps a loop on this thread in time: memory that stays, wake-ups without slack, a core of
+/// its own and first-in-first-out scheduling at `priority` (1 to 99). What is not permitted is not had, and said. To be
+/// called when all memory is allocated and all other threads run, since these would inherit it.
+#[cfg(target_os = "linux")]
+pub fn enter_realtime(priority: i32, core: Option<usize>) -> Vec<Grant> {
+    let answer = |what: String, done: bool, cure: &str| {
+        let refused = (!done).then(|| format!("{}; {cure}", std::io::Error::last_os_error()));
+        Grant { what, refused }
+    };
+    let mut grants = Vec::new();
+    // SAFETY: no arguments that are pointers.
+    let locked = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } == 0;
+    let cure = "raise RLIMIT_MEMLOCK (ulimit -l unlimited) or give CAP_IPC_LOCK";
+    grants.push(answer("memory locked".into(), locked, cure));
+    // SAFETY: this option takes a number.
+    let slack = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64) } == 0;
+    grants.push(answer("timer slack 1 ns".into(), slack, "expected on Linux only"));
+    if let Some(core) = core {
+        let fits = core < libc::CPU_SETSIZE as usize;
+        let pinned = fits && {
+            // SAFETY: a cpu_set_t of zeros is an empty set; `core` is below its size; the pointer is to a local.
+            unsafe {
+                let mut cores: libc::cpu_set_t = core::mem::zeroed();
+                libc::CPU_SET(core, &mut cores);
+                libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores) == 0
+            }
+        };
+        grants.push(answer(
+            format!("pinned to core {core}"),
+            pinned,
+            "choose a core of this machine that this process may use",
+        ));
+    }
+    // SAFETY: a sched_param of zeros is valid, and the pointer is to a local.
+    let fifo = unsafe {
+        let mut param: libc::sched_param = core::mem::zeroed();
+        param.sched_priority = priority;
+        libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) == 0
+    };
+    let cure = "raise RLIMIT_RTPRIO (ulimit -r 99) or give CAP_SYS_NICE";
+    grants.push(answer(format!("SCHED_FIFO priority {priority}"), fifo, cure));
+    grants
+}
+
+/// Gives ordinary scheduling and unlocked memory back to this thread.
+#[cfg(target_os = "linux")]
+pub fn leave_realtime() {
+    // SAFETY: a sched_param of zeros is what SCHED_OTHER asks for, and the pointer is to a local.
+    unsafe {
+        let param: libc::sched_param = core::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const param);
+        libc::munlockall();
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub use portable::{enter_realtime, leave_realtime};
 
 #[cfg(test)]
 mod tests {
@@ -59,5 +134,19 @@ mod tests {
         assert!(woke >= start + 3_000_000);
         sleep_until(start);
         assert!(now_nanos() - woke < 1_000_000_000);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_cannot_be_had_is_said_and_does_not_stop_anything() {
+        let grants = std::thread::spawn(|| {
+            let grants = enter_realtime(-5, Some(usize::MAX));
+            leave_realtime();
+            grants
+        });
+        let grants = grants.join().unwrap();
+        let refused: Vec<&str> = grants.iter().filter(|it| it.refused.is_some()).map(|it| it.what.as_str()).collect();
+        assert!(refused.contains(&"SCHED_FIFO priority -5"), "{grants:?}");
+        assert!(refused.iter().any(|what| what.starts_with("pinned to core")), "{grants:?}");
     }
 }

@@ -116,6 +116,34 @@ fn positive(what: &str, value: f32) -> Result<()> {
     Err(Error::malformed(format!("contract: guards: {what}"), "a positive finite number", value))
 }
 
+/// What a robot declares instead of the contract; what is absent stays the contract's.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Terms {
+    /// Time between two steps, seconds. Rates per second and ramps keep their meaning, and the deadline, unless
+    /// declared, follows.
+    pub control_period_secs: Option<f64>,
+    /// What replaces a refused action.
+    pub fallback: Option<Fallback>,
+    /// Greatest age of an observation, seconds.
+    pub max_observation_age_secs: Option<f64>,
+    /// Ramps, limits and what the fallback needs.
+    pub guards: Option<GuardRules>,
+}
+
+impl Terms {
+    /// `contract` with these terms.
+    pub fn applied_to(&self, contract: &Contract) -> Contract {
+        let contract = contract.clone();
+        Contract {
+            control_period_secs: self.control_period_secs.unwrap_or(contract.control_period_secs),
+            fallback: self.fallback.unwrap_or(contract.fallback),
+            max_observation_age_secs: self.max_observation_age_secs.or(contract.max_observation_age_secs),
+            guards: self.guards.clone().unwrap_or(contract.guards),
+            ..contract
+        }
+    }
+}
+
 /// [`Rules`] with buffers of its own, made from a contract once.
 #[derive(Debug, Clone)]
 pub struct Safety {
@@ -243,10 +271,10 @@ mod tests {
         let defects: [(Spoil, &str); 9] = [
             (|c| c.fallback = Fallback::Fixed, "a value for every action channel"),
             (|c| c.guards.dampers.clear(), "at least one damper"),
-            (|c| drop(c.guards.fixed_action.insert("hip".into(), 2.5)), "within [-2, 2]"),
-            (|c| drop(c.guards.fixed_action.insert("hip".into(), f32::NAN)), "within [-2, 2]"),
-            (|c| drop(c.guards.max_rate_per_sec.insert("ankle".into(), 1.0)), "ankle"),
-            (|c| drop(c.guards.max_rate_per_sec.insert("hip".into(), 0.0)), "positive"),
+            (|c| c.guards.fixed_action = BTreeMap::from([("hip".into(), 2.5)]), "within [-2, 2]"),
+            (|c| c.guards.fixed_action = BTreeMap::from([("hip".into(), f32::NAN)]), "within [-2, 2]"),
+            (|c| c.guards.max_rate_per_sec = BTreeMap::from([("ankle".into(), 1.0)]), "ankle"),
+            (|c| c.guards.max_rate_per_sec = BTreeMap::from([("hip".into(), 0.0)]), "positive"),
             (|c| c.guards.dampers.values_mut().for_each(|it| it.gain = -0.0), "positive"),
             (|c| c.guards.dampers.values_mut().for_each(|it| it.velocity = "speed".into()), "speed"),
             (|c| c.guards.entry_secs = Some(f64::INFINITY), "entry_secs"),

@@ -115,6 +115,13 @@ impl Supervisor {
         may
     }
 
+    /// Another policy took over: where one drives, the entry ramp starts again.
+    pub fn restart_entry(&mut self, rules: &Rules<'_>) {
+        if matches!(self.phase, Phase::Entering | Phase::Active) {
+            self.start_entry(rules);
+        }
+    }
+
     /// Takes the policy out, by way of the exit ramp. Not from [`Phase::Idle`] or [`Phase::Stopped`]; returns whether it
     /// did.
     pub fn exit(&mut self, rules: &Rules<'_>) -> bool {

@@ -53,6 +53,46 @@ impl FixedRate {
     }
 }
 
+/// Mean, deviation and extremes of durations, without keeping them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spread {
+    count: u64,
+    mean_nanos: f64,
+    squares: f64,
+    max_nanos: u64,
+}
+
+impl Spread {
+    /// Adds one duration (Welford's update).
+    pub fn add(&mut self, nanos: u64) {
+        self.count += 1;
+        let difference = nanos as f64 - self.mean_nanos;
+        self.mean_nanos += difference / self.count as f64;
+        self.squares += difference * (nanos as f64 - self.mean_nanos);
+        self.max_nanos = self.max_nanos.max(nanos);
+    }
+
+    /// Number of durations.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Their mean; 0 without any.
+    pub fn mean_nanos(&self) -> f64 {
+        self.mean_nanos
+    }
+
+    /// Their standard deviation; 0 without any.
+    pub fn deviation_nanos(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { libm::sqrt(self.squares / self.count as f64) }
+    }
+
+    /// The longest; 0 without any.
+    pub fn max_nanos(&self) -> u64 {
+        self.max_nanos
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +130,14 @@ mod tests {
         }
         let met = rate.completed_ticks() - rate.late_ticks;
         assert_eq!(met + rate.missed_deadlines(), rate.release_nanos() / 100);
+    }
+
+    #[test]
+    fn spread_is_mean_and_deviation() {
+        let mut spread = Spread::default();
+        [2_000_000_000, 2_000_000_004, 2_000_000_004, 2_000_000_006].into_iter().for_each(|nanos| spread.add(nanos));
+        assert_eq!((spread.count(), spread.max_nanos()), (4, 2_000_000_006));
+        assert!((spread.mean_nanos() - 2_000_000_003.5).abs() < 1e-6);
+        assert!((spread.deviation_nanos() - 4.75_f64.sqrt()).abs() < 1e-6);
     }
 }

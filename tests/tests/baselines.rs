@@ -37,6 +37,9 @@ fn what_does_not_fit_is_refused() {
         ("iq-learn", "iq.objective=v1", "does not fit"),
         ("gail", "ppo.learning_rate_schedule=sawtooth", "constant or linear"),
         ("gail", "sac.batch_size=32", "sac.batch_size"),
+        ("gail", "learner=sac", "gail has no other"),
+        ("hype", "learner=ppo", "hype has no other"),
+        ("gail", "gail.reward=linear", "does not fit"),
         ("adril", "adril.update_every=0", "at least 1"),
     ] {
         let line = format!("{} --set {setting} -o run", baseline_line(method));

@@ -75,7 +75,8 @@ fn run_keeps_the_rate_and_counts_every_tick() {
         assert_eq!(output.status.code(), Some(0));
         assert!(start.elapsed() >= Duration::from_millis(490));
         let told = json(&output);
-        assert_eq!((told["engine"].as_str(), told["fallbacks"].as_u64()), (Some(engine), Some(0)));
+        // On a busy machine some actions come late.
+        assert_eq!((told["engine"].as_str(), told["fallbacks"].as_u64()), (Some(engine), told["late"].as_u64()));
         // A busy machine may skip releases; each is then a missed deadline.
         let ticks = told["ticks"].as_u64().unwrap();
         assert!(ticks <= 100 && ticks + told["missed_deadlines"].as_u64().unwrap() >= 100, "{told}");

@@ -16,6 +16,8 @@ pub enum Kind {
     Verification,
     /// Stopped by a signal, with a checkpoint written (exit code 130).
     Interrupted,
+    /// Learning left the numbers that it can go on with; a checkpoint from before was written (exit code 1).
+    Diverged,
     /// The machine: files, libraries, network (exit code 1).
     System,
 }
@@ -54,6 +56,11 @@ impl Error {
     /// The user stopped the run.
     pub fn interrupted(thing: impl Into<String>) -> Self {
         Self::new(Kind::Interrupted, thing)
+    }
+
+    /// Learning diverged.
+    pub fn diverged(thing: impl Into<String>) -> Self {
+        Self::new(Kind::Diverged, thing)
     }
 
     /// The machine refused.
@@ -123,7 +130,7 @@ impl Error {
             Kind::Data => 3,
             Kind::Verification => 4,
             Kind::Interrupted => 130,
-            Kind::System => 1,
+            Kind::System | Kind::Diverged => 1,
         }
     }
 }

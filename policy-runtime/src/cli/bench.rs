@@ -1,74 +1,206 @@
-//! `hype-policy bench`: both engines, one call after the other.
+//! `hype-policy bench`: the latency of a policy, back to back and in a loop that sleeps, beside its peers.
 
 use std::hint::black_box;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::latency::{Latency, head};
-use super::{Outcome, Subject, recorded_observations};
-use crate::engine::EngineChoice;
+use super::ort::Onnxruntime;
+use super::{Outcome, Subject, counting, recorded_observations};
+use crate::bundle::Bundle;
+use crate::engine::{EngineChoice, Kernels};
 use crate::error::{Error, Result};
+use crate::files::{MAX_ONNX_BYTES, read_bounded};
 use crate::guard::Observation;
 use crate::policy::Policy;
-use crate::realtime::now_nanos;
+use crate::realtime::{now_nanos, sleep_until};
+use crate::timing::FixedRate;
 
-/// Calls of one engine before the other has its turn, so that a slow moment of the machine hits both.
+/// Calls of one contestant before the next has its turn, so that a slow moment of the machine hits all.
 const BLOCK_CALLS: usize = 500;
+/// Ticks of one contestant in the paced loop before the next has its turn.
+const BLOCK_TICKS: usize = 100;
+/// Names the shared library of onnxruntime.
+const ORT_DYLIB_PATH: &str = "ORT_DYLIB_PATH";
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     pub(super) subject: Subject,
-    /// Measured calls of each engine.
+    /// Measured calls of each engine, back to back.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     calls: u32,
+    /// Measured ticks of each engine in a loop that sleeps until the next one; 0 leaves it out.
+    #[arg(long, default_value_t = 2000)]
+    ticks: u32,
+    /// Ticks per second of that loop.
+    #[arg(long, value_name = "HZ", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: u32,
+    /// The same inputs through tract too, and through onnxruntime where ORT_DYLIB_PATH names its shared library.
+    #[arg(long)]
+    peers: bool,
+}
+
+enum Engine {
+    Policy(Box<Policy>),
+    Onnxruntime(Box<Onnxruntime>),
+}
+
+struct Contestant {
+    name: String,
+    engine: Engine,
+    back_to_back: Latency,
+    paced: Latency,
+    allocations: u64,
+    missed: u64,
+}
+
+impl Contestant {
+    fn new(name: impl Into<String>, engine: Engine) -> Result<Self> {
+        let (back_to_back, paced) = (Latency::new()?, Latency::new()?);
+        Ok(Self { name: name.into(), engine, back_to_back, paced, allocations: 0, missed: 0 })
+    }
+
+    /// One call; the nanoseconds that it took.
+    fn call(&mut self, values: &[f32], action: &mut [f32]) -> Result<u64> {
+        let allocated = counting::calls();
+        let start_nanos = now_nanos();
+        match &mut self.engine {
+            Engine::Policy(policy) => {
+                let observation = Observation { values: black_box(values), stamp_nanos: start_nanos };
+                let _ = black_box(policy.step(start_nanos, &observation, action));
+            }
+            Engine::Onnxruntime(ort) => ort.run(black_box(values), action)?,
+        }
+        black_box(&*action);
+        let nanos = now_nanos() - start_nanos;
+        self.allocations += counting::calls() - allocated;
+        Ok(nanos)
+    }
 }
 
 pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
     let path = &args.subject.path;
-    let mut contestants = Vec::new();
-    let mut absent = None;
-    for choice in [EngineChoice::Native, EngineChoice::Tract] {
-        match Policy::load(path, choice) {
-            Ok(policy) => contestants.push((policy, Latency::new()?)),
-            Err(Error::Unsupported { reason, .. }) if choice == EngineChoice::Native => absent = Some(reason),
-            Err(error) => return Err(error),
-        }
-    }
-    let Some((first, _)) = contestants.first() else {
+    let (mut contestants, notes) = contestants(path, args.peers)?;
+    let Some(Engine::Policy(first)) = contestants.first().map(|contestant| &contestant.engine) else {
         return Err(Error::malformed(path.display().to_string(), "a policy that an engine runs", "none"));
     };
     let (observations, source) = recorded_observations(path, first)?;
-
     let mut action = vec![0.0; first.action_width()];
+
     let blocks = (args.calls as usize).div_ceil(BLOCK_CALLS);
-    // The first block of each engine warms it up and is not counted.
+    // The first block of each contestant warms it up and is not counted.
     for block in 0..=blocks {
         let calls = BLOCK_CALLS.min((args.calls as usize + BLOCK_CALLS).saturating_sub(block * BLOCK_CALLS));
-        for (policy, latency) in &mut contestants {
+        for contestant in &mut contestants {
             for values in observations.iter().cycle().take(calls) {
-                let start_nanos = now_nanos();
-                let observation = Observation { values: black_box(values), stamp_nanos: start_nanos };
-                let verdict = policy.step(start_nanos, &observation, &mut action);
-                let _ = black_box((verdict, &action));
+                let nanos = contestant.call(values, &mut action)?;
                 if block > 0 {
-                    latency.record(now_nanos() - start_nanos);
+                    contestant.back_to_back.record(nanos);
+                } else {
+                    contestant.allocations = 0;
                 }
             }
         }
     }
+    let allocations: Vec<f64> =
+        contestants.iter().map(|contestant| contestant.allocations as f64 / f64::from(args.calls)).collect();
+    pace(&mut contestants, &observations, args, &mut action)?;
 
-    let mut text = format!("{}: back-to-back calls on {source}\n{}", path.display(), head());
-    let mut engines = Vec::new();
-    for (policy, latency) in &contestants {
-        let summary = latency.summary();
-        text += &summary.row(policy.engine_name());
-        engines.push(json!({"engine": policy.engine_name(), "step": summary}));
+    let kernels = Kernels::detect().name();
+    let mut text = format!("{}: {source}, kernels {kernels}\nback to back\n{}", path.display(), head());
+    text += &contestants.iter().map(|c| c.back_to_back.summary().row(&c.name)).collect::<String>();
+    if args.ticks > 0 {
+        text += &format!("in a loop of {} Hz that sleeps\n{}", args.rate, head());
+        text += &contestants.iter().map(|c| c.paced.summary().row(&c.name)).collect::<String>();
     }
-    if let Some(reason) = &absent {
-        text += &format!("native       cannot run it: {reason}\n");
+    text += &format!("{:<16} {:>16} {:>16}\n", "", "allocations/call", "missed deadlines");
+    for (contestant, allocations) in contestants.iter().zip(&allocations) {
+        text += &format!("{:<16} {allocations:>16} {:>16}\n", contestant.name, contestant.missed);
     }
-    let json = json!({"bundle": path, "observations": source, "engines": engines, "why_not_native": absent});
+    let first = if args.ticks > 0 { &contestants[0].paced } else { &contestants[0].back_to_back };
+    text += &format!(
+        "{}, {}\n{}",
+        contestants[0].name,
+        if args.ticks > 0 { "paced" } else { "back to back" },
+        first.bars()
+    );
+    text += &notes.iter().map(|note| format!("note: {note}\n")).collect::<String>();
+
+    let engines: Vec<Value> = (contestants.iter().zip(&allocations))
+        .map(|(contestant, allocations)| {
+            json!({
+                "engine": contestant.name,
+                "step": contestant.back_to_back.summary(),
+                "paced": (args.ticks > 0).then(|| contestant.paced.summary()),
+                "allocations_per_call": allocations,
+                "missed_deadlines": contestant.missed,
+                "histogram": contestant.back_to_back.buckets(),
+                "paced_histogram": contestant.paced.buckets(),
+            })
+        })
+        .collect();
+    let json = json!({
+        "bundle": path, "observations": source, "kernels": kernels, "rate_hz": args.rate, "engines": engines, "notes": notes,
+    });
     Ok(Outcome { text, json, kind: None })
+}
+
+/// Who takes part, the policy as it would be loaded first; and who cannot, with the reason.
+fn contestants(path: &Path, peers: bool) -> Result<(Vec<Contestant>, Vec<String>)> {
+    let (mut contestants, mut notes) = (Vec::new(), Vec::new());
+    let mut add = |choice: EngineChoice| -> Result<()> {
+        match Policy::load(path, choice) {
+            Ok(policy) => contestants.push(Contestant::new(choice.to_string(), Engine::Policy(Box::new(policy)))?),
+            Err(Error::Unsupported { reason, .. }) if choice.insists_on_native() => {
+                notes.push(format!("{choice} cannot run it: {reason}"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    };
+    add(EngineChoice::Native)?;
+    add(EngineChoice::Deterministic)?;
+    add(EngineChoice::Tract)?;
+    if peers {
+        match std::env::var_os(ORT_DYLIB_PATH).map(PathBuf::from) {
+            None => notes.push(format!("onnxruntime takes no part: {ORT_DYLIB_PATH} names no shared library")),
+            Some(library) => {
+                let bytes =
+                    if path.is_dir() { Bundle::open(path)?.policy } else { read_bounded(path, MAX_ONNX_BYTES)? };
+                let widths = contestants.first().map(|contestant| match &contestant.engine {
+                    Engine::Policy(policy) => [policy.observation_width(), policy.action_width()],
+                    Engine::Onnxruntime(_) => [0, 0],
+                });
+                let ort = Onnxruntime::new(&library, &bytes, widths.unwrap_or_default())?;
+                notes.push(format!("onnxruntime {}, one thread; its own heap is not counted", ort.version()));
+                contestants.push(Contestant::new("onnxruntime", Engine::Onnxruntime(Box::new(ort)))?);
+            }
+        }
+    }
+    Ok((contestants, notes))
+}
+
+/// The honest number: caches and clock are cold after sleep, as on a robot.
+fn pace(contestants: &mut [Contestant], observations: &[Vec<f32>], args: &BenchArgs, action: &mut [f32]) -> Result<()> {
+    let period = NonZeroU64::new(1_000_000_000 / u64::from(args.rate)).unwrap_or(NonZeroU64::MIN);
+    for block in 0..(args.ticks as usize).div_ceil(BLOCK_TICKS) {
+        let ticks = BLOCK_TICKS.min(args.ticks as usize - block * BLOCK_TICKS);
+        for contestant in contestants.iter_mut() {
+            let mut rate = FixedRate::new(period, now_nanos() + period.get());
+            for values in observations.iter().cycle().skip(block % observations.len().max(1)).take(ticks) {
+                while now_nanos() < rate.release_nanos() {
+                    sleep_until(rate.release_nanos());
+                }
+                let nanos = contestant.call(values, action)?;
+                contestant.paced.record(nanos);
+                rate.complete(now_nanos());
+            }
+            contestant.missed += rate.missed_deadlines();
+        }
+    }
+    Ok(())
 }

@@ -10,6 +10,18 @@ const LONGEST_NANOS: u64 = 60_000_000_000;
 /// Significant decimal digits that are kept.
 const DIGITS: u8 = 3;
 
+/// Limit of the first bucket.
+const FIRST_BUCKET_NANOS: u64 = 500;
+/// Characters of the longest bar.
+const WIDEST_BAR: u64 = 50;
+
+/// Durations up to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Bucket {
+    pub up_to_nanos: u64,
+    pub count: u64,
+}
+
 /// Durations of one kind. Recording allocates nothing.
 #[derive(Debug)]
 pub(super) struct Latency(Histogram<u64>);
@@ -36,6 +48,32 @@ impl Latency {
         self.0.saturating_record(nanos.max(1));
     }
 
+    /// Counts of durations up to doubling limits, from the first to the last that has any.
+    pub(super) fn buckets(&self) -> Vec<Bucket> {
+        let mut counted = 0;
+        let steps = self.0.iter_log(FIRST_BUCKET_NANOS, 2.0);
+        let all = steps
+            .map(|step| Bucket { up_to_nanos: step.value_iterated_to(), count: step.count_since_last_iteration() });
+        all.skip_while(|bucket| bucket.count == 0)
+            .take_while(|bucket| {
+                let more = counted < self.0.len();
+                counted += bucket.count;
+                more
+            })
+            .collect()
+    }
+
+    /// [`Self::buckets`] as bars, one line each.
+    pub(super) fn bars(&self) -> String {
+        let buckets = self.buckets();
+        let most = buckets.iter().map(|bucket| bucket.count).max().unwrap_or(1).max(1);
+        let bar = |Bucket { up_to_nanos, count }: &Bucket| {
+            let length = (count * WIDEST_BAR).div_ceil(most) as usize;
+            format!("  <= {:>12.2} us {count:>9} {}\n", *up_to_nanos as f64 / 1e3, "#".repeat(length))
+        };
+        buckets.iter().map(bar).collect()
+    }
+
     pub(super) fn summary(&self) -> Summary {
         let at = |quantile: f64| self.0.value_at_quantile(quantile);
         Summary {
@@ -51,14 +89,14 @@ impl Latency {
 
 /// Head of a table of [`Summary::row`]s.
 pub(super) fn head() -> String {
-    format!("{:<12} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "microseconds", "count", "p50", "p99", "p99.9", "max")
+    format!("{:<16} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "microseconds", "count", "p50", "p99", "p99.9", "max")
 }
 
 impl Summary {
     pub(super) fn row(&self, name: &str) -> String {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         format!(
-            "{name:<12} {:>10} {:>10.2} {:>10.2} {:>10.2} {:>10.2}\n",
+            "{name:<16} {:>10} {:>10.2} {:>10.2} {:>10.2} {:>10.2}\n",
             self.count,
             micros(self.p50_nanos),
             micros(self.p99_nanos),
@@ -83,5 +121,9 @@ mod tests {
         near(summary.p99_nanos, 991e3);
         near(summary.max_nanos, LONGEST_NANOS as f64);
         assert_eq!(summary.count, 1001);
+        let buckets = latency.buckets();
+        assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), 1001);
+        assert!(buckets.windows(2).all(|pair| pair[0].up_to_nanos < pair[1].up_to_nanos));
+        assert_eq!(latency.bars().lines().count(), buckets.len());
     }
 }

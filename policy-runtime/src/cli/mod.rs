@@ -3,11 +3,20 @@
 //! Exit codes: 0 good, 1 the machine refused, 2 usage, 3 a file does not fit, 4 a verification failed, 130 interrupted.
 
 mod bench;
+mod control;
+mod counting;
+mod infer;
 mod inspect;
+mod keys;
 mod latency;
+mod monitor;
+mod npz;
+mod ort;
 mod run;
 mod verify;
+mod watch;
 
+pub use counting::CountingAllocator;
 pub use run::control_loop;
 
 use std::io::{ErrorKind, Write};
@@ -21,6 +30,7 @@ use crate::engine::EngineChoice;
 use crate::error::{Error, Kind, Result};
 use crate::policy::Policy;
 use crate::probe::{Demonstrations, Draws, probes};
+use crate::signature::Trust;
 
 /// Inspects, verifies and runs policies that `hype export` wrote.
 #[derive(Debug, Parser)]
@@ -36,10 +46,20 @@ enum Command {
     Inspect(Subject),
     /// Re-reads a bundle, checks digests, replays golden vectors and compares both engines.
     Verify(Subject),
-    /// Runs a policy in a fixed-rate loop on recorded observations and reports latency and missed deadlines.
+    /// Runs a policy in a fixed-rate control loop, from and to files, streams or UDP, and reports how well it kept time.
     Run(run::RunArgs),
-    /// Measures the latency of both engines, one call after the other.
+    /// Measures latency back to back and in a loop that sleeps, allocations and missed deadlines, beside peers.
     Bench(bench::BenchArgs),
+    /// Fits a bundle's monitor to the telemetry of its policy where all was well, and writes it into the bundle.
+    Monitor(monitor::MonitorArgs),
+    /// Makes a key pair for signing bundles.
+    Keygen(keys::KeygenArgs),
+    /// Signs a bundle, every file of it.
+    Sign(keys::SignArgs),
+    /// Checks that a trusted key signed a bundle, and that it is the one that was signed.
+    Check(Subject),
+    /// Runs a recorded log through a bundle or any ONNX policy, recurrent state carried from step to step.
+    Infer(infer::InferArgs),
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +70,24 @@ struct Subject {
     /// Print one JSON object on standard output and nothing else there.
     #[arg(long)]
     json: bool,
+    /// Public key that must have signed the bundle; any of several.
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<PathBuf>,
+    /// Lowest serial number of a signed bundle.
+    #[arg(long, value_name = "N", requires = "trust", default_value_t = 0)]
+    min_serial: u64,
+}
+
+impl Subject {
+    /// The trust that is asked for, where any is.
+    fn trust(&self) -> Result<Option<Trust>> {
+        if self.trust.is_empty() { Ok(None) } else { Trust::read(&self.trust, self.min_serial).map(Some) }
+    }
+
+    /// Refuses what is not trusted, for commands that only look at it.
+    fn check_trust(&self) -> Result<()> {
+        self.trust()?.map_or(Ok(()), |trust| trust.open(&self.path).map(drop))
+    }
 }
 
 /// What a command found, for people and for programs.
@@ -67,10 +105,17 @@ pub struct Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match &cli.command {
-        Command::Inspect(subject) => (inspect::inspect(&subject.path), subject.json),
-        Command::Verify(subject) => (verify::verify(&subject.path), subject.json),
+        Command::Inspect(subject) => {
+            (subject.check_trust().and_then(|()| inspect::inspect(&subject.path)), subject.json)
+        }
+        Command::Verify(subject) => (subject.check_trust().and_then(|()| verify::verify(&subject.path)), subject.json),
         Command::Run(args) => (run::run(args), args.subject.json),
-        Command::Bench(args) => (bench::bench(args), args.subject.json),
+        Command::Bench(args) => (args.subject.check_trust().and_then(|()| bench::bench(args)), args.subject.json),
+        Command::Monitor(args) => (monitor::monitor(args), args.subject.json),
+        Command::Keygen(args) => (keys::keygen(args), args.json),
+        Command::Sign(args) => (keys::sign(args), args.json),
+        Command::Check(subject) => (keys::check(subject), subject.json),
+        Command::Infer(args) => (infer::infer(args), args.json),
     };
     match result.and_then(|outcome| print(&outcome, json).map(|()| outcome.kind)) {
         Ok(None) => ExitCode::SUCCESS,
@@ -114,5 +159,5 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn parse_engine(text: &str) -> Result<EngineChoice, String> {
-    text.parse()
+    text.parse().map_err(str::to_owned)
 }

@@ -1,25 +1,20 @@
 //! `hype-policy run`: a fixed-rate control loop on this machine.
 
-use std::num::NonZeroU64;
-use std::path::Path;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use serde_json::json;
 
-use super::latency::{Latency, head};
-use super::{Outcome, Subject, parse_engine, recorded_observations, rounded};
-use crate::contract::nanos_from_secs;
+use super::control::{Act, LoopOptions, Observe, run_loop};
+use super::{Outcome, Subject, parse_engine};
 use crate::engine::EngineChoice;
-use crate::error::{Error, Kind, Result};
-use crate::guard::{Observation, Verdict};
-use crate::policy::Policy;
-use crate::realtime::{now_nanos, sleep_until};
-use crate::timing::FixedRate;
-
-/// Steps before the clock counts: caches, branch predictors and the engine's own buffers.
-const WARM_UP_STEPS: usize = 200;
+use crate::error::{Error, Result};
+use crate::link::Stamps;
+use crate::robot::RobotFile;
+use crate::swap::Handover;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -28,20 +23,78 @@ pub(super) struct RunArgs {
     /// Actions per second; the contract's rate when not given.
     #[arg(long, value_name = "HZ", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// How long to run.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
-    seconds: f64,
+    /// How long to run; 5 seconds on recorded observations, to the end of a file or stream, and without end on UDP.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    seconds: Option<f64>,
     /// auto, native or tract.
     #[arg(long, default_value = "auto", value_parser = parse_engine)]
     engine: EngineChoice,
+    /// Where observations come from: golden, stdin, udp:ADDRESS:PORT or file:PATH (frames, see docs/RUNTIME.md).
+    #[arg(long, value_name = "SOURCE", default_value = "golden", value_parser = parse_observe)]
+    observe: Observe,
+    /// Where actions go: none, stdout, udp:ADDRESS:PORT or file:PATH.
+    #[arg(long, value_name = "SINK", default_value = "none", value_parser = parse_act)]
+    act: Act,
+    /// Measure the age of observations from their arrival: their sender has another clock.
+    #[arg(long)]
+    stamp_arrival: bool,
+    /// Lock memory, schedule first in first out; what is not permitted is said and done without.
+    #[arg(long)]
+    realtime: bool,
+    /// Priority of --realtime, below the kernel's own threads.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(i32).range(1..=99))]
+    priority: i32,
+    /// Core of --realtime.
+    #[arg(long)]
+    core: Option<usize>,
+    /// The robot's channels, their names, order and units, and its guards (TOML, see docs/RUNTIME.md).
+    #[arg(long, value_name = "FILE")]
+    robot: Option<PathBuf>,
+    /// One line of JSON per tick, into this file; never waited for.
+    #[arg(long, value_name = "FILE")]
+    telemetry: Option<PathBuf>,
+    /// Load the bundle again when it is replaced, and change over between two ticks.
+    #[arg(long)]
+    watch: bool,
+    /// How a new policy takes over: reset or carry.
+    #[arg(long, default_value = "reset", value_parser = parse_handover)]
+    handover: Handover,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
+    if args.act == Act::Stdout && args.subject.json {
+        return Err(Error::Unsupported {
+            thing: "--act stdout --json".into(),
+            reason: "both would write to standard output".into(),
+            hint: "leave out --json, or send actions elsewhere",
+        });
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
         .map_err(|error| Error::malformed("signal handler", "one that can be installed", error))?;
-    control_loop(&args.subject.path, args.engine, args.rate, args.seconds, &interrupted)
+    let robot = args.robot.as_deref().map(RobotFile::read).transpose()?;
+    let trust = args.subject.trust()?;
+    let options = LoopOptions {
+        robot: robot.as_ref(),
+        trust: trust.as_ref(),
+        engine: args.engine,
+        rate_hz: args.rate,
+        seconds: args.seconds,
+        observe: args.observe.clone(),
+        act: args.act.clone(),
+        stamps: if args.stamp_arrival { Stamps::Arrival } else { Stamps::Sender },
+        realtime: args.realtime.then_some((args.priority, args.core)),
+        telemetry: args.telemetry.as_deref(),
+        watch: args.watch.then_some(args.handover),
+        ..LoopOptions::at(&args.subject.path)
+    };
+    let mut outcome = run_loop(&options, &interrupted)?;
+    if args.act == Act::Stdout {
+        // Standard error may be closed; actions went out all the same.
+        let _ = write!(std::io::stderr(), "{}", std::mem::take(&mut outcome.text));
+    }
+    Ok(outcome)
 }
 
 /// Runs the policy at `path` at a fixed rate (its contract's where none is given) on recorded observations, until
@@ -56,82 +109,8 @@ pub fn control_loop(
     seconds: f64,
     interrupted: &AtomicBool,
 ) -> Result<Outcome> {
-    let mut policy = Policy::load(path, engine)?;
-    let (observations, source) = recorded_observations(path, &policy)?;
-    let contract_rate = policy.contract().map(|contract| 1.0 / contract.control_period_secs);
-    let rate_hz = rate_hz.or(contract_rate).ok_or_else(|| Error::Unsupported {
-        thing: path.display().to_string(),
-        reason: "the model has no contract, so its control rate is not known".into(),
-        hint: "give --rate",
-    })?;
-    let period = NonZeroU64::new(nanos_from_secs(1.0 / rate_hz)).unwrap_or(NonZeroU64::MIN);
-
-    let mut action = vec![0.0; policy.action_width()];
-    for values in observations.iter().cycle().take(WARM_UP_STEPS) {
-        // Verdicts count from the first tick on.
-        let _ = policy.step(0, &Observation { values, stamp_nanos: 0 }, &mut action);
-    }
-    policy.reset();
-
-    let (mut step, mut wake) = (Latency::new()?, Latency::new()?);
-    let mut fallbacks = 0_u64;
-    let mut first_fault = None;
-    let start_nanos = now_nanos() + period.get();
-    let end_nanos = start_nanos.saturating_add(nanos_from_secs(seconds));
-    let mut rate = FixedRate::new(period, start_nanos);
-    for values in observations.iter().cycle() {
-        let release_nanos = rate.release_nanos();
-        // Half a period of slack: rounding of the period must not add a tick.
-        if release_nanos + period.get() / 2 >= end_nanos {
-            break;
-        }
-        while now_nanos() < release_nanos && !interrupted.load(Ordering::Relaxed) {
-            sleep_until(release_nanos);
-        }
-        if interrupted.load(Ordering::Relaxed) {
-            break;
-        }
-        let woke_nanos = now_nanos();
-        let verdict = policy.step(woke_nanos, &Observation { values, stamp_nanos: woke_nanos }, &mut action);
-        let done_nanos = now_nanos();
-        if let Verdict::Fallback(fault) = verdict {
-            fallbacks += 1;
-            first_fault.get_or_insert(fault);
-        }
-        wake.record(woke_nanos.saturating_sub(release_nanos));
-        step.record(done_nanos.saturating_sub(woke_nanos));
-        rate.complete(done_nanos);
-    }
-
-    let was_interrupted = interrupted.load(Ordering::Relaxed);
-    let (ticks, missed) = (rate.completed_ticks(), rate.missed_deadlines());
-    let (step, wake) = (step.summary(), wake.summary());
-    let mut text = format!("{}: {ticks} ticks at {} Hz", path.display(), rounded(rate_hz));
-    text += &format!(" on {source}, engine {}\n", policy.engine_name());
-    if let Some(trained) = contract_rate.filter(|trained| (trained / rate_hz - 1.0).abs() > 1e-3) {
-        text += &format!("note: the policy was trained at {} Hz\n", rounded(trained));
-    }
-    text += &head();
-    text += &step.row("step");
-    text += &wake.row("wake-up");
-    text += &format!("missed deadlines {missed}, fallback actions {fallbacks}");
-    text += &first_fault.map_or_else(String::new, |fault| format!(" (first: {fault:?})"));
-    text += if was_interrupted { "\ninterrupted\n" } else { "\n" };
-    let json = json!({
-        "bundle": path,
-        "engine": policy.engine_name(),
-        "rate_hz": rate_hz,
-        "contract_rate_hz": contract_rate,
-        "observations": source,
-        "ticks": ticks,
-        "missed_deadlines": missed,
-        "fallbacks": fallbacks,
-        "first_fault": first_fault.map(|fault| format!("{fault:?}")),
-        "step": step,
-        "wake_up": wake,
-        "interrupted": was_interrupted,
-    });
-    Ok(Outcome { text, json, kind: was_interrupted.then_some(Kind::Interrupted) })
+    let options = LoopOptions { engine, rate_hz, seconds: Some(seconds), ..LoopOptions::at(path) };
+    run_loop(&options, interrupted)
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -146,5 +125,37 @@ fn parse_between(text: &str, low: f64, high: f64, unit: &str) -> Result<f64, Str
     match text.parse::<f64>() {
         Ok(value) if (low..=high).contains(&value) => Ok(value),
         _ => Err(format!("expected a number from {low} to {high} {unit}")),
+    }
+}
+
+fn parse_observe(text: &str) -> Result<Observe, String> {
+    match text.split_once(':') {
+        None if text == "golden" => Ok(Observe::Golden),
+        None if text == "stdin" => Ok(Observe::Stdin),
+        Some(("udp", address)) => parse_address(address).map(Observe::Udp),
+        Some(("file", path)) => Ok(Observe::File(path.into())),
+        _ => Err("expected golden, stdin, udp:ADDRESS:PORT or file:PATH".into()),
+    }
+}
+
+fn parse_act(text: &str) -> Result<Act, String> {
+    match text.split_once(':') {
+        None if text == "none" => Ok(Act::None),
+        None if text == "stdout" => Ok(Act::Stdout),
+        Some(("udp", address)) => parse_address(address).map(Act::Udp),
+        Some(("file", path)) => Ok(Act::File(path.into())),
+        _ => Err("expected none, stdout, udp:ADDRESS:PORT or file:PATH".into()),
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("expected an address and port such as 127.0.0.1:9000, found {text:?}"))
+}
+
+fn parse_handover(text: &str) -> Result<Handover, String> {
+    match text {
+        "reset" => Ok(Handover::Reset),
+        "carry" => Ok(Handover::Carry),
+        _ => Err("expected reset or carry".into()),
     }
 }

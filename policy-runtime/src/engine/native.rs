@@ -1,35 +1,55 @@
-//! The scalar executor: plain Rust, one order of operations, no allocation after construction.
+//! The crate's own executor: packed weights, kernels chosen when it is built, no allocation after that.
 
-use crate::action;
+use super::build::{Builder, Tape};
+use super::level::{Kernels, Numerics};
+use super::program::{Binary, Span, Unary};
 use crate::error::{Error, Result};
-use crate::kernel;
-use crate::normalize;
-use crate::spec::{DiscriminatorGraph, Mlp, PolicyGraph, Reduction, Squash};
+use crate::spec::{DiscriminatorGraph, PolicyGraph, Reduction, Squash};
 
-/// Two rows that layers write in turn.
+/// A program with its memory.
 #[derive(Debug, Clone)]
-struct Scratch {
-    front: Vec<f32>,
-    back: Vec<f32>,
+pub(crate) struct Machine {
+    tape: Tape,
+    memory: Vec<f32>,
+    kernels: Kernels,
+    numerics: Numerics,
+    activation_scale: f32,
 }
 
-impl Scratch {
-    fn new(width: usize) -> Self {
-        Self { front: vec![0.0; width], back: vec![0.0; width] }
+impl Machine {
+    pub(crate) fn new(builder: Builder, kernels: Kernels, numerics: Numerics) -> Result<Self> {
+        let tape = builder.finish()?;
+        let memory = vec![0.0; tape.program().memory()];
+        Ok(Self { tape, memory, kernels, numerics, activation_scale: 0.0 })
     }
 
-    /// Runs `mlp` on the first `mlp.inputs()` values of `front`; the output is the head of `front`. Returns the largest
-    /// magnitude that any layer gave before its activation.
-    fn run(&mut self, mlp: &Mlp) -> f32 {
-        let mut peak = 0.0_f32;
-        for layer in &mlp.layers {
-            let output = &mut self.back[..layer.outputs];
-            kernel::dense(&self.front[..layer.inputs], &layer.weights, &layer.bias, output);
-            peak = peak.max(kernel::peak(output));
-            layer.activation.apply(output);
-            core::mem::swap(&mut self.front, &mut self.back);
-        }
-        peak
+    pub(crate) fn run(&mut self) -> Result<()> {
+        self.activation_scale = self.tape.program().run(&mut self.memory, self.kernels, self.numerics)?;
+        Ok(())
+    }
+
+    pub(crate) fn at(&self, span: Span) -> &[f32] {
+        self.memory.get(span.start as usize..(span.start + span.len) as usize).unwrap_or(&[])
+    }
+
+    pub(crate) fn at_mut(&mut self, span: Span) -> &mut [f32] {
+        self.memory.get_mut(span.start as usize..(span.start + span.len) as usize).unwrap_or(&mut [])
+    }
+
+    pub(crate) fn activation_scale(&self) -> f32 {
+        self.activation_scale
+    }
+
+    pub(crate) fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    pub(crate) fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    pub(crate) fn numerics(&self) -> Numerics {
+        self.numerics
     }
 }
 
@@ -37,19 +57,39 @@ impl Scratch {
 #[derive(Debug, Clone)]
 pub struct NativePolicy {
     graph: PolicyGraph,
-    scratch: Scratch,
-    activation_scale: f32,
+    machine: Machine,
+    input: Span,
+    output: Span,
 }
 
 impl NativePolicy {
-    /// Checks the graph and allocates all that steps will need.
+    /// Checks the graph and allocates all that steps will need; the best kernels of this machine.
     ///
     /// # Errors
     /// [`Error::Malformed`] where the graph is not valid.
     pub fn new(graph: PolicyGraph) -> Result<Self> {
+        Self::with(graph, Kernels::detect(), Numerics::Fast)
+    }
+
+    /// [`Self::new`] with these kernels and numerics.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where the graph is not valid.
+    pub fn with(graph: PolicyGraph, kernels: Kernels, numerics: Numerics) -> Result<Self> {
         graph.validate()?;
-        let scratch = Scratch::new(graph.mlp.widest());
-        Ok(Self { graph, scratch, activation_scale: 0.0 })
+        let mut builder = Builder::default();
+        let input = builder.slot(graph.observation_width());
+        builder.normalizer(graph.normalizer.as_ref(), input);
+        builder.peak(input);
+        let output = builder.mlp(input, &graph.mlp);
+        if graph.squash == Squash::Tanh {
+            builder.unary(Unary::Tanh, output);
+        }
+        builder.affine(&graph.affine, output);
+        if let Some(clamp) = &graph.clamp {
+            builder.clamp(clamp, output);
+        }
+        Ok(Self { graph, machine: Machine::new(builder, kernels, numerics)?, input, output })
     }
 
     /// The policy's layers.
@@ -57,38 +97,38 @@ impl NativePolicy {
         &self.graph
     }
 
+    /// What it runs.
+    pub fn tape(&self) -> &Tape {
+        self.machine.tape()
+    }
+
+    /// The instructions that it uses.
+    pub fn kernels(&self) -> Kernels {
+        self.machine.kernels()
+    }
+
+    /// How it computes.
+    pub fn numerics(&self) -> Numerics {
+        self.machine.numerics()
+    }
+
     /// One action, `[action]` in environment units, from one raw observation `[observation]`. Allocates nothing.
     ///
     /// # Errors
     /// [`Error::Width`] where a row has the wrong length.
     pub fn run(&mut self, observation: &[f32], action: &mut [f32]) -> Result<()> {
-        let Self { graph, scratch, activation_scale } = self;
-        let (inputs, outputs) = (graph.observation_width(), graph.action_width());
-        check_width("observation", inputs, observation.len())?;
-        check_width("action", outputs, action.len())?;
-        match &graph.normalizer {
-            Some(normalizer) => {
-                normalize::standardize(observation, &normalizer.mean, &normalizer.std, &mut scratch.front[..inputs]);
-            }
-            None => scratch.front[..inputs].copy_from_slice(observation),
-        }
-        let input_peak = kernel::peak(&scratch.front[..inputs]);
-        *activation_scale = input_peak.max(scratch.run(&graph.mlp));
-        action.copy_from_slice(&scratch.front[..outputs]);
-        if graph.squash == Squash::Tanh {
-            kernel::Activation::Tanh.apply(action);
-        }
-        action::env_from_unit(action, &graph.affine.scale, &graph.affine.offset);
-        if let Some(clamp) = &graph.clamp {
-            action::clamp_row(action, &clamp.low, &clamp.high);
-        }
+        check_width("observation", self.input.len as usize, observation.len())?;
+        check_width("action", self.output.len as usize, action.len())?;
+        self.machine.at_mut(self.input).copy_from_slice(observation);
+        self.machine.run()?;
+        action.copy_from_slice(self.machine.at(self.output));
         Ok(())
     }
 
     /// Largest magnitude inside the network at the last [`Self::run`]: of its normalised input and of what each layer
     /// gave before its activation. Rounding errors grow with it.
     pub fn activation_scale(&self) -> f32 {
-        self.activation_scale
+        self.machine.activation_scale()
     }
 }
 
@@ -96,21 +136,61 @@ impl NativePolicy {
 #[derive(Debug, Clone)]
 pub struct NativeDiscriminator {
     graph: DiscriminatorGraph,
-    joined: Vec<f32>,
-    scratch: Scratch,
-    activation_scale: f32,
+    machine: Machine,
+    observation: Span,
+    action: Span,
+    reward: Span,
 }
 
 impl NativeDiscriminator {
-    /// Checks the graph and allocates all that evaluations will need.
+    /// Checks the graph and allocates all that evaluations will need; the best kernels of this machine.
     ///
     /// # Errors
     /// [`Error::Malformed`] where the graph is not valid.
     pub fn new(graph: DiscriminatorGraph) -> Result<Self> {
+        Self::with(graph, Kernels::detect(), Numerics::Fast)
+    }
+
+    /// [`Self::new`] with these kernels and numerics.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where the graph is not valid.
+    pub fn with(graph: DiscriminatorGraph, kernels: Kernels, numerics: Numerics) -> Result<Self> {
         graph.validate()?;
-        let joined = vec![0.0; graph.observation_width + graph.action_width()];
-        let scratch = Scratch::new(graph.members.iter().map(Mlp::widest).max().unwrap_or(0));
-        Ok(Self { graph, joined, scratch, activation_scale: 0.0 })
+        let mut builder = Builder::default();
+        let (observed, acted) = (graph.observation_width, graph.action_width());
+        let joined = builder.slot(observed + acted);
+        let (observation, action) = (Builder::part(joined, 0, observed), Builder::part(joined, observed, acted));
+        builder.normalizer(graph.normalizer.as_ref(), observation);
+        builder.constant(Binary::Sub, action, &graph.affine.offset);
+        builder.constant(Binary::Div, action, &graph.affine.scale);
+        builder.peak(joined);
+        let mut reward: Option<Span> = None;
+        for member in &graph.members {
+            let cost = builder.mlp(joined, member);
+            if let Some(clip) = graph.cost_clip {
+                builder.constant(Binary::Max, cost, &[-clip]);
+                builder.constant(Binary::Min, cost, &[clip]);
+            }
+            match reward {
+                None => reward = Some(cost),
+                Some(reduced) => builder.binary(
+                    match graph.reduction {
+                        Reduction::Mean => Binary::Add,
+                        Reduction::Min => Binary::Min,
+                        Reduction::Max => Binary::Max,
+                    },
+                    reduced,
+                    cost,
+                ),
+            }
+        }
+        let reward = reward.ok_or_else(|| Error::malformed("discriminator", "at least one member", "none"))?;
+        if graph.reduction == Reduction::Mean && graph.members.len() > 1 {
+            builder.constant(Binary::Div, reward, &[graph.members.len() as f32]);
+        }
+        builder.unary(Unary::Neg, reward);
+        Ok(Self { graph, machine: Machine::new(builder, kernels, numerics)?, observation, action, reward })
     }
 
     /// The discriminator's layers.
@@ -123,41 +203,17 @@ impl NativeDiscriminator {
     /// # Errors
     /// [`Error::Width`] where a row has the wrong length.
     pub fn run(&mut self, observation: &[f32], action_env: &[f32]) -> Result<f32> {
-        let Self { graph, joined, scratch, activation_scale } = self;
-        check_width("observation", graph.observation_width, observation.len())?;
-        check_width("action", graph.action_width(), action_env.len())?;
-        let (observed, acted) = joined.split_at_mut(graph.observation_width);
-        match &graph.normalizer {
-            Some(normalizer) => normalize::standardize(observation, &normalizer.mean, &normalizer.std, observed),
-            None => observed.copy_from_slice(observation),
-        }
-        action::unit_from_env(action_env, &graph.affine.scale, &graph.affine.offset, acted);
-        *activation_scale = kernel::peak(joined);
-        let mut reduced = None;
-        for member in &graph.members {
-            scratch.front[..joined.len()].copy_from_slice(joined);
-            *activation_scale = activation_scale.max(scratch.run(member));
-            let cost = graph.cost_clip.map_or(scratch.front[0], |clip| action::clamp(scratch.front[0], -clip, clip));
-            reduced = Some(reduced.map_or(cost, |so_far| combine(graph.reduction, so_far, cost)));
-        }
-        let cost = reduced.unwrap_or(f32::NAN);
-        let divisor = if graph.reduction == Reduction::Mean { graph.members.len() as f32 } else { 1.0 };
-        Ok(-(cost / divisor))
+        check_width("observation", self.observation.len as usize, observation.len())?;
+        check_width("action", self.action.len as usize, action_env.len())?;
+        self.machine.at_mut(self.observation).copy_from_slice(observation);
+        self.machine.at_mut(self.action).copy_from_slice(action_env);
+        self.machine.run()?;
+        Ok(self.machine.at(self.reward).first().copied().unwrap_or(f32::NAN))
     }
 
     /// Largest magnitude inside the networks at the last [`Self::run`].
     pub fn activation_scale(&self) -> f32 {
-        self.activation_scale
-    }
-}
-
-fn combine(reduction: Reduction, so_far: f32, cost: f32) -> f32 {
-    match reduction {
-        Reduction::Mean => so_far + cost,
-        // Written so that NaN of either side survives.
-        Reduction::Min if so_far < cost || so_far.is_nan() => so_far,
-        Reduction::Max if so_far > cost || so_far.is_nan() => so_far,
-        Reduction::Min | Reduction::Max => cost,
+        self.machine.activation_scale()
     }
 }
 
@@ -168,7 +224,7 @@ pub(crate) fn check_width(what: &'static str, expected: usize, found: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Activation, Affine, Clamp, Dense, Normalizer};
+    use crate::spec::{Activation, Affine, Clamp, Dense, Mlp, Normalizer};
 
     fn dense(inputs: usize, weights: &[f32], bias: &[f32], activation: Activation) -> Dense {
         Dense { inputs, outputs: bias.len(), weights: weights.to_vec(), bias: bias.to_vec(), activation }

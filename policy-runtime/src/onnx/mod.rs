@@ -1,7 +1,9 @@
 //! ONNX files: reading, vetting, and lowering what is recognised into the crate's own layers.
 
 mod chain;
+mod dag;
 mod lower;
+mod prune;
 mod vet;
 
 use std::io::Cursor;
@@ -20,6 +22,10 @@ pub struct Port {
     pub name: String,
     /// Length of its last axis, where it is an f32 `[batch, width]` with a fixed width.
     pub width: Option<usize>,
+    /// Length of each axis, `None` for a symbolic one; `None` where the file does not say.
+    pub shape: Option<Vec<Option<usize>>>,
+    /// ONNX's name of the number type, in lower case: `float`, `int64`, …
+    pub element: String,
 }
 
 /// A model file that was read and vetted, not yet prepared to run.
@@ -92,6 +98,29 @@ impl Model {
     /// The operators of the graph, in order.
     pub fn operators(&self) -> Vec<&str> {
         self.graph().map_or_else(Vec::new, |graph| graph.node.iter().map(|node| node.op_type.as_str()).collect())
+    }
+
+    /// Names of the outputs that depend on random numbers, in the file's order.
+    pub fn sampled_outputs(&self) -> Vec<String> {
+        self.graph().map_or_else(Vec::new, prune::sampled_outputs)
+    }
+
+    /// The same model with these outputs only, and without what they do not need; its inputs stay.
+    #[must_use]
+    pub fn with_outputs(&self, names: &[String]) -> Self {
+        let mut model = self.clone();
+        if let Some(graph) = &mut model.proto.graph {
+            prune::keep(graph, names);
+        }
+        model.outputs = (names.iter())
+            .filter_map(|name| self.outputs.iter().find(|output| output.name == *name).cloned())
+            .collect();
+        model
+    }
+
+    /// Whether a node reads this value.
+    pub fn reads(&self, name: &str) -> bool {
+        self.graph().is_some_and(|graph| graph.node.iter().any(|node| node.input.iter().any(|input| input == name)))
     }
 
     pub(crate) fn proto(&self) -> &pb::ModelProto {

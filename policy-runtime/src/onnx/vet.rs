@@ -107,16 +107,26 @@ fn vet_tensor(tensor: &pb::TensorProto) -> Result<()> {
 }
 
 fn port(info: &pb::ValueInfoProto) -> Port {
-    Port { name: info.name.clone(), width: width(info) }
+    let tensor = match info.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
+        _ => None,
+    };
+    let element = tensor.and_then(|tensor| DataType::try_from(tensor.elem_type).ok()).unwrap_or(DataType::Undefined);
+    let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| shape.dim.as_slice());
+    let shape: Option<Vec<Option<usize>>> = dims.map(|dims| dims.iter().map(length).collect());
+    let width = match shape.as_deref() {
+        Some([_, Some(width)]) if element == DataType::Float && *width > 0 => Some(*width),
+        _ => None,
+    };
+    Port { name: info.name.clone(), width, shape, element: element.as_str_name().to_lowercase() }
 }
 
-fn width(info: &pb::ValueInfoProto) -> Option<usize> {
-    let type_proto::Value::TensorType(tensor) = info.r#type.as_ref()?.value.as_ref()?;
-    let [_, last] = tensor.shape.as_ref()?.dim.as_slice() else { return None };
-    match last.value.as_ref()? {
-        dimension::Value::DimValue(width) if tensor.elem_type == DataType::Float as i32 => {
-            usize::try_from(*width).ok().filter(|width| *width > 0)
+/// Length of an axis; `None` where it is symbolic.
+fn length(dim: &pb::tensor_shape_proto::Dimension) -> Option<usize> {
+    match dim.value.as_ref()? {
+        dimension::Value::DimValue(length) => {
+            usize::try_from(*length).ok().filter(|length| *length <= MAX_TENSOR_VALUES)
         }
-        _ => None,
+        dimension::Value::DimParam(_) => None,
     }
 }

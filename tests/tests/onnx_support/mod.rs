@@ -173,7 +173,7 @@ pub fn bundle(folder: &Path) -> PathBuf {
         contract: &contract,
         policy: &policy,
         discriminator: Some(&discriminator),
-        demonstrations: &demonstrations(&contract, 20),
+        demonstrations: &demonstrations(&contract, 40),
         provenance: serde_json::json!({"maker": "test"}),
         training: serde_json::json!({"method": "none"}),
     };

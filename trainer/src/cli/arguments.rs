@@ -148,7 +148,7 @@ pub struct Collect {
 /// `hype train`
 #[derive(Debug, Args)]
 pub struct Train {
-    /// hype, hype-resets, mm, filter, bc-reg or bc
+    /// hype, hyper, hype-resets, mm, filter, bc-reg, bc, gail, iq-learn, sqil or adril
     pub method: String,
     /// Task name
     pub task: String,
@@ -161,9 +161,21 @@ pub struct Train {
     /// Seeds: 3, 0..5 (half-open) or 0,4
     #[arg(long, default_value = "0")]
     pub seeds: String,
-    /// fixed (right), code (as published code runs) or paper (as written)
+    /// fixed (right), code (as published code runs), paper (as written); hyper also has small (a third of the cost)
     #[arg(long, default_value = "fixed")]
     pub preset: String,
+    /// hyper: `true` learns from the task's own reward instead of demonstrations (MBPO)
+    #[arg(long, value_name = "true")]
+    pub reward: Option<String>,
+    /// hyper: begin with the dynamics that another run learned
+    #[arg(long, value_name = "RUN")]
+    pub world_model: Option<PathBuf>,
+    /// Whole real episodes per discriminator update
+    #[arg(long, value_name = "N")]
+    pub disc_episodes: Option<u64>,
+    /// hyper: where the discriminator's pairs of the learner come from
+    #[arg(long, value_name = "SOURCE", value_parser = ["episodes", "policy-buffer"])]
+    pub disc_from: Option<String>,
     /// Settings of the training
     #[command(flatten)]
     pub settings: Settings,

@@ -148,6 +148,7 @@ fn sac_config(width: usize) -> SacConfig {
         actor_hidden: None,
         discount: 0.98,
         polyak_rate: 0.02,
+        target_every: 1,
         batch_size: BATCH,
         replay_capacity: 100_000,
         train_every: BLOCK as u64,

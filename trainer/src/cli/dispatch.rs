@@ -95,6 +95,7 @@ fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
         preset: Some(arguments.preset.clone()),
         demos: arguments.demos.as_ref().map(|path| absolute(path)).transpose()?,
         demos_limit: arguments.demos_limit,
+        flags: flags(arguments)?,
         ..overrides(&arguments.settings, config::parse_seeds(&arguments.seeds)?)
     };
     let config = config::resolve(&arguments.method, &task.id, &overrides)?;
@@ -102,6 +103,28 @@ fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
     let run = arguments.output.clone().unwrap_or_else(default);
     let outcome = train::train(&config, &run, arguments.settings.device, &*watch(&task))?;
     ended(outcome, &run, out)
+}
+
+/// The flags of `hype train` that are settings by other names.
+fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
+    let mut flags = Vec::new();
+    match arguments.reward.as_deref() {
+        None => {}
+        Some("true") => flags.push(("--reward", "imagination.reward=task".into())),
+        Some(other) => {
+            return Err(Error::config(format!("--reward {other}")).expected("true: the task's own reward"));
+        }
+    }
+    if let Some(run) = &arguments.world_model {
+        flags.push(("--world-model", format!("world_model.from={}", absolute(run)?.display())));
+    }
+    if let Some(episodes) = arguments.disc_episodes {
+        flags.push(("--disc-episodes", format!("reward.rollout_episodes={episodes}")));
+    }
+    if let Some(source) = &arguments.disc_from {
+        flags.push(("--disc-from", format!("hyper.pairs={source}")));
+    }
+    Ok(flags)
 }
 
 /// Runs are resumed from other folders too.

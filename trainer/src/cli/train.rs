@@ -2,7 +2,7 @@
 
 use super::policy::{Loaded, Player, read_run, read_run_config};
 use crate::backend::{self, Gpu};
-use crate::config::RunConfig;
+use crate::config::{RewardSource, RunConfig, WorldModelConfig};
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
@@ -12,13 +12,17 @@ use crate::methods::demonstrated::Demonstrated;
 use crate::methods::expert::Expert;
 use crate::methods::gail::Gail;
 use crate::methods::hype::Hype;
+use crate::methods::hyper::{Hyper, HyperRecord, Tables};
 use crate::methods::iq_learn::IqLearn;
 use crate::methods::sqil::Sqil;
 use crate::nn::{Cpu, Train};
 use crate::observe::{Observer, progress_line};
-use crate::run::directory::{Slot, is_finished, read_provenance};
-use crate::run::driver::{Layout, Outcome, run_cohort};
+use crate::replay::ReplayBuffer;
+use crate::replay::model_data::ModelData;
+use crate::run::directory::{Slot, checkpoint_path, is_finished, read_provenance};
+use crate::run::driver::{Layout, Outcome, read_method, run_cohort};
 use crate::run::{Provenance, RunDirectory};
+use crate::world_model::fit::WorldModelRecord;
 use crate::{envs, run, to_policy};
 use policy_runtime::Policy;
 use std::path::Path;
@@ -51,6 +55,9 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         provenance.demos_sha256.clone_from(&demonstrations.sha256);
         provenance.demos_episodes = Some(demonstrations.episodes.len());
     }
+    if let Some(from) = config.world_model.as_ref().and_then(|model| model.from.as_ref()) {
+        check_world_model(config, &task, from)?;
+    }
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
     let expert = demonstrated(config, demonstrations, &task)?;
     let directory = RunDirectory::create(directory, &text, &provenance)?;
@@ -62,13 +69,20 @@ fn demonstrated(
     demonstrations: Option<Demonstrations>,
     task: &Task,
 ) -> Result<Option<Demonstrated>> {
-    let Some(demonstrations) = demonstrations else { return Ok(None) };
-    let expert = if config.faults.demonstrations_in_env_units {
+    let Some(demonstrations) = demonstrations else {
+        return Ok((config.method == "hyper").then(|| Demonstrated::none(task)));
+    };
+    let mut expert = if config.faults.demonstrations_in_env_units {
         Demonstrated::in_env_units(&demonstrations)?
     } else {
         Demonstrated::new(&demonstrations, task)?
     };
-    expert.resets(config.reset.probability)?;
+    if learns_from_task(config) {
+        expert.rows.set_task_rewards(&demonstrations.rewards);
+    }
+    if config.world_model.is_none() {
+        expert.resets(config.reset.probability)?;
+    }
     Ok(Some(expert))
 }
 
@@ -153,6 +167,16 @@ fn learn<B: Train>(
             let tables = (needed(config, "ppo", &config.ppo)?, needed(config, "gail", &config.gail)?);
             Gail::<B>::new(config, tables, &expert, seeds, device)
         }),
+        "hyper" => run_cohort(config, directory, observer, layout, |seeds| {
+            let tables = Tables {
+                world_model: needed(config, "world_model", &config.world_model)?.clone(),
+                imagination: needed(config, "imagination", &config.imagination)?.clone(),
+                hyper: needed(config, "hyper", &config.hyper)?.clone(),
+                reward: needed(config, "reward", &config.reward)?.clone(),
+            };
+            let begin_with = world_model_of_another(config, directory, seeds[0])?;
+            Hyper::<B>::new(config, tables, fresh(), begin_with, seeds, device)
+        }),
         "iq-learn" => run_cohort(config, directory, observer, layout, |seeds| {
             IqLearn::<B>::new(config, needed(config, "iq", &config.iq)?, fresh(), seeds, device)
         }),
@@ -168,6 +192,49 @@ fn learn<B: Train>(
     }
 }
 
+/// Whether the task's own reward is learned from: then demonstrations are optional.
+fn learns_from_task(config: &RunConfig) -> bool {
+    config.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
+}
+
+/// The dynamics that `world_model.from` names: those of the same seed, or of that run's first. A run that has a checkpoint of
+/// its own needs them no more.
+fn world_model_of_another(config: &RunConfig, directory: &RunDirectory, seed: u64) -> Result<Option<WorldModelRecord>> {
+    let Some(from) = config.world_model.as_ref().and_then(|model| model.from.as_ref()) else { return Ok(None) };
+    if directory.checkpoint(Slot::Last, seed)?.exists() {
+        return Ok(None);
+    }
+    let other = read_run_config(from)?;
+    let seed = if other.seeds.contains(&seed) { seed } else { other.seeds[0] };
+    let file = checkpoint_path(from, Slot::Last, seed);
+    let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&file)?;
+    Ok(Some(record.into_model()))
+}
+
+/// Refuses the run `from` where its model cannot be this one's.
+fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
+    let other = read_run_config(from)?;
+    let refused = |what: &str| Error::data(format!("the world model of {} does not fit: {what}", from.display()));
+    let (Some(own), Some(model)) = (&config.world_model, &other.world_model) else {
+        return Err(refused("the run has none").expected("a run of hyper").found(format!("a run of {}", other.method)));
+    };
+    if !task.has_channels_of(&envs::task(&other.task)?) {
+        return Err(refused("its task is of another body").expected(&task.id).found(other.task));
+    }
+    let shape = |model: &WorldModelConfig| format!("{} members of {:?}", model.members, model.hidden);
+    if shape(own) != shape(model) {
+        return Err(refused("other networks")
+            .expected(shape(own))
+            .found(shape(model))
+            .hint("set world_model.members and world_model.hidden as that run did"));
+    }
+    if learns_from_task(config) != learns_from_task(&other) {
+        return Err(refused("only one of the two runs learns the task's reward, an output more")
+            .hint("use --reward true in both or in neither"));
+    }
+    Ok(())
+}
+
 /// The table of the configuration that the method cannot do without.
 fn needed<'a, T>(config: &RunConfig, name: &str, table: &'a Option<T>) -> Result<&'a T> {
     table.as_ref().ok_or_else(|| {
@@ -179,6 +246,9 @@ fn needed<'a, T>(config: &RunConfig, name: &str, table: &'a Option<T>) -> Result
 /// The demonstrations that `config` names, checked against the task; none for forward reinforcement learning.
 fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonstrations>> {
     if config.method == "expert" {
+        return Ok(None);
+    }
+    if config.demos.is_none() && learns_from_task(config) {
         return Ok(None);
     }
     let path = config.demos.as_ref().ok_or_else(|| {

@@ -79,6 +79,28 @@ pub enum TimeLimits {
     Terminal,
 }
 
+/// Whose observations normalise the networks' inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObservationMoments {
+    /// The learner's, as they come, for the first `normalizer_updates` rollouts.
+    Learner,
+    /// The demonstrations', from the start.
+    Demonstrations,
+}
+
+/// What the policy gets for a pair that the classifier takes for the expert's with probability `D`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GailReward {
+    /// `log D - log(1 - D)`, of either sign.
+    Logit,
+    /// `-log(1 - D)`, never negative: a step more is never a loss.
+    Positive,
+    /// `log D`, never positive: a step more is never a gain.
+    Negative,
+}
+
 /// Proximal policy optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +109,12 @@ pub struct PpoConfig {
     pub hidden: Vec<usize>,
     /// Logarithm of the policy's deviation at the start.
     pub initial_log_std: f64,
+    /// Gain of the policy's last layer at the start.
+    pub initial_mean_gain: f64,
+    /// Whose moments normalise observations.
+    pub observation_moments: ObservationMoments,
+    /// Rollouts after which those of the learner stop moving.
+    pub normalizer_updates: u64,
     /// γ.
     pub discount: f64,
     /// λ of the advantage estimator.
@@ -129,16 +157,21 @@ pub struct GailConfig {
     pub gradient_penalty: f64,
     /// The norm that the penalty pulls towards.
     pub gradient_target: f64,
-    /// Passes over a rollout per update.
+    /// The form of the reward.
+    pub reward: GailReward,
+    /// Passes per update over rollout and demonstrations side by side, each as long as the shorter of the two.
     pub epochs: u64,
     /// The same during the first updates.
     pub warmup_epochs: u64,
-    /// How many updates those are; the observation normaliser stops moving after them.
+    /// How many updates those are.
     pub warmup_updates: u64,
     /// Every so many-th expert pair is used.
     pub expert_every: usize,
     /// As published: the discriminator sees the learner's actions before they are clamped to [-1, 1], the expert's after.
     pub sees_unclamped_actions: bool,
+    /// As published: the discriminator sees the learner's observations as they were normalised when it acted, the expert's as
+    /// they are normalised after the rollout.
+    pub sees_observations_as_acted: bool,
     /// As published: each reward is divided by the deviation known when its step was relabelled, not by the rollout's last.
     pub scales_rewards_as_it_goes: bool,
 }
@@ -159,6 +192,7 @@ impl SacConfig {
             actor_hidden: None,
             discount: 0.0,
             polyak_rate: 0.0,
+            target_every: 1,
             batch_size: 0,
             replay_capacity: 0,
             train_every: 1,

@@ -3,6 +3,7 @@
 //! Precedence: preset < `--config` file < `--set` < explicit flags.
 
 mod baselines;
+mod model_based;
 mod parts;
 mod presets;
 mod resolve;
@@ -10,7 +11,14 @@ mod resolve;
 mod tests;
 mod validate;
 
-pub use baselines::{AdrilConfig, Divergence, GailConfig, IqConfig, IqObjective, IqPenaltyRows, PpoConfig, TimeLimits};
+pub use baselines::{
+    AdrilConfig, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows, ObservationMoments,
+    PpoConfig, TimeLimits,
+};
+pub use model_based::{
+    Acting, HyperConfig, ImaginationConfig, Lengths, ModelRate, OutOfBounds, PairSource, ResetSchedule, RewardSource,
+    WorldModelConfig,
+};
 pub use parts::{
     BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,
     ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig,
@@ -78,6 +86,15 @@ pub struct RunConfig {
     /// AdRIL's outer loop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adril: Option<AdrilConfig>,
+    /// The dynamics model of model-based methods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world_model: Option<WorldModelConfig>,
+    /// What they imagine with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imagination: Option<ImaginationConfig>,
+    /// What else HyPER decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hyper: Option<HyperConfig>,
     /// Faults of the published code, all off by default.
     #[serde(default)]
     pub faults: FaultsConfig,

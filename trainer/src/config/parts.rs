@@ -1,5 +1,6 @@
 //! The parts of a run's configuration, one struct per concern. Every number comes from a preset, which cites its source.
 
+use super::ResetSchedule;
 use serde::{Deserialize, Serialize};
 
 /// Update rule of an optimiser.
@@ -49,6 +50,9 @@ pub struct SacConfig {
     pub discount: f64,
     /// τ: how fast the target critics follow.
     pub polyak_rate: f64,
+    /// They follow at every so many-th gradient step.
+    #[serde(default = "every_step", skip_serializing_if = "is_every_step")]
+    pub target_every: u64,
     /// Rows per gradient step.
     pub batch_size: usize,
     /// Rows kept for replay.
@@ -85,6 +89,15 @@ impl SacConfig {
     }
 }
 
+fn every_step() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_every_step(steps: &u64) -> bool {
+    *steps == 1
+}
+
 /// Which learner improves the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +106,8 @@ pub enum LearnerKind {
     Sac,
     /// TD3+BC, `[td3_bc]`.
     Td3Bc,
+    /// Proximal policy optimisation, `[ppo]`; GAIL's, and no other method's.
+    Ppo,
 }
 
 /// TD3+BC.
@@ -264,8 +279,14 @@ pub struct Stage(pub f64, pub f64, pub u64);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResetConfig {
-    /// Probability α that an episode starts in a state of the demonstrations.
+    /// Probability α that an episode starts in a state of the demonstrations; in imagination, that all rollouts of a phase do.
     pub probability: f64,
+    /// Which of their states imagination starts from.
+    #[serde(default, skip_serializing_if = "ResetSchedule::is_uniform")]
+    pub schedule: ResetSchedule,
+    /// Width of the sliding window, as a share of the longest demonstration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<f64>,
 }
 
 /// The environment around the task.

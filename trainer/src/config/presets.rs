@@ -1,18 +1,20 @@
 //! Presets: layered tables in files of their own, every number with its source.
 
 use crate::error::{Error, Result, nearest};
+use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 const EXPERT: &str = include_str!("../../presets/expert.toml");
 const ADVERSARIAL: &str = include_str!("../../presets/adversarial.toml");
 const BC: &str = include_str!("../../presets/bc.toml");
 const GAIL: &str = include_str!("../../presets/gail.toml");
+const HYPER: &str = include_str!("../../presets/hyper.toml");
 const IQ_LEARN: &str = include_str!("../../presets/iq_learn.toml");
 const LABELLED: &str = include_str!("../../presets/labelled.toml");
 
 /// Methods that `hype train` takes.
-pub const METHODS: [&str; 10] =
-    ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg", "gail", "iq-learn", "sqil", "adril"];
+pub const METHODS: [&str; 11] =
+    ["hype", "hyper", "mm", "filter", "hype-resets", "bc", "bc-reg", "gail", "iq-learn", "sqil", "adril"];
 
 /// Which published source a preset follows: `fixed` is right, `code` has the published faults, `paper` is as written.
 pub const PROFILES: [&str; 3] = ["fixed", "code", "paper"];
@@ -25,15 +27,18 @@ pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
         "bc" => BC,
         "gail" => GAIL,
         "iq-learn" => IQ_LEARN,
+        "hyper" => HYPER,
         "sqil" | "adril" => LABELLED,
         other if METHODS.contains(&other) => ADVERSARIAL,
         other => return Err(unknown("method", other, &METHODS)),
     };
-    if !PROFILES.contains(&profile) {
-        return Err(unknown("preset", profile, &PROFILES));
-    }
     let layers: Table = text.parse().map_err(|e| Error::config("a built-in preset cannot be read").source(e))?;
-    let task = task.split_once("-v").map_or(task, |(name, _)| name);
+    if !PROFILES.contains(&profile) && find(&layers, &["profile", profile]).is_none() {
+        let own = find(&layers, &["profile"]).into_iter().flat_map(|profiles| profiles.keys().map(String::as_str));
+        let known: BTreeSet<&str> = PROFILES.into_iter().chain(own).collect();
+        return Err(unknown("preset", profile, &Vec::from_iter(known)));
+    }
+    let task = family(task);
     let like = find(&layers, &["method", method]).and_then(|layer| layer.get("like")?.as_str()).unwrap_or(method);
     let mut resolved = Table::new();
     for path in [
@@ -53,6 +58,12 @@ pub(super) fn table(method: &str, task: &str, profile: &str) -> Result<Table> {
         }
     }
     Ok(resolved)
+}
+
+/// The task whose preset serves `task`: the same robot, in whatever version, with whatever goal.
+fn family(task: &str) -> &str {
+    let name = task.split_once("-v").map_or(task, |(name, _)| name);
+    ["-truncated", "-backward", "-speed-2"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
 fn find<'a>(table: &'a Table, path: &[&str]) -> Option<&'a Table> {

@@ -7,7 +7,19 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys that a preset may leave out.
-const OPTIONAL: [&str; 4] = ["sac.target_entropy", "reward.clip", "demos", "demos_limit"];
+const OPTIONAL: [&str; 8] = [
+    "sac.target_entropy",
+    "reward.clip",
+    "demos",
+    "demos_limit",
+    "world_model.max_epochs",
+    "world_model.mean_clip",
+    "world_model.from",
+    "reset.window",
+];
+
+/// Tables whose optional keys exist only where the method has the table.
+const TABLES: [&str; 2] = ["reward", "world_model"];
 
 /// Keys that the command line sets, not a file.
 const RESERVED: [&str; 4] = ["method", "task", "preset", "seeds"];
@@ -29,6 +41,8 @@ pub struct Overrides {
     pub demos: Option<PathBuf>,
     /// Use the first so many episodes.
     pub demos_limit: Option<usize>,
+    /// Settings that have flags of their own: the flag and its `a.b=c`.
+    pub flags: Vec<(&'static str, String)>,
 }
 
 /// The configuration of `method` on `task`. The task's name must have been checked.
@@ -44,6 +58,12 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
     for setting in &overrides.set {
         let layer = parse_setting(setting)?;
         check_keys(&layer, &known, "--set")?;
+        overlay(&mut resolved, layer);
+    }
+    for (flag, setting) in &overrides.flags {
+        let layer = parse_setting(setting)?;
+        check_keys(&layer, &known, flag)
+            .map_err(|error| error.expected(format!("a method that has it; {method} has not")))?;
         overlay(&mut resolved, layer);
     }
     let mut flags = Table::new();
@@ -101,9 +121,14 @@ fn parse_setting(setting: &str) -> Result<Table> {
 fn known_keys(preset: &Table) -> Vec<String> {
     let mut keys = Vec::new();
     walk(preset, "", &mut keys);
-    keys.extend(
-        OPTIONAL.iter().filter(|key| !key.starts_with("reward.") || preset.contains_key("reward")).map(|k| (*k).into()),
-    );
+    let has_table = |key: &&&str| {
+        let table = key.split_once('.').map_or("", |(table, _)| table);
+        !TABLES.contains(&table) || preset.contains_key(table)
+    };
+    keys.extend(OPTIONAL.iter().filter(has_table).map(|key| (*key).into()));
+    if !keys.contains(&"reset.schedule".into()) {
+        keys.retain(|key| key != "reset.window");
+    }
     keys
 }
 

@@ -9,14 +9,14 @@ fn resolved(method: &str, task: &str, set: &[&str]) -> crate::error::Result<RunC
 fn every_preset_resolves_and_survives_its_own_file() {
     for method in METHODS.into_iter().chain(["expert"]) {
         for task in ["hopper", "walker2d", "half-cheetah", "ant", "humanoid", "pendulum", "hopper-v4"] {
-            for profile in PROFILES {
+            for profile in PROFILES.into_iter().chain((method == "hyper").then_some("small")) {
                 let overrides = Overrides { preset: Some(profile.into()), seeds: vec![1, 2], ..Overrides::default() };
                 let config = resolve(method, task, &overrides).unwrap();
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
                 let mixes = ["hype", "hype-resets", "sqil", "adril"].contains(&method);
                 assert_eq!(config.hybrid.schedule.is_empty(), !mixes, "{method} and expert rows");
-                let resets = ["filter", "hype-resets"].contains(&method);
+                let resets = ["filter", "hype-resets", "hyper"].contains(&method);
                 assert_eq!(config.reset.probability > 0.0, resets, "{method} {task}");
                 assert_eq!(config.bc_reg.is_some(), method == "bc-reg");
                 let has_faults = ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg"].contains(&method);
@@ -45,7 +45,7 @@ fn profiles_differ_where_the_sources_do() {
 fn rows_of_the_family_differ_from_their_relatives_in_one_thing() {
     let of = |method: &str, task: &str| RunConfig { method: String::new(), ..resolved(method, task, &[]).unwrap() };
     let (mm, hype) = (of("mm", "walker2d"), of("hype", "walker2d"));
-    let half = || ResetConfig { probability: 0.5 };
+    let half = || ResetConfig { probability: 0.5, ..mm.reset.clone() };
     assert_eq!(of("filter", "walker2d"), RunConfig { reset: half(), ..mm.clone() });
     assert_eq!(of("hype-resets", "walker2d"), RunConfig { reset: half(), ..hype.clone() });
     assert_eq!(hype, RunConfig { hybrid: hype.hybrid.clone(), ..mm.clone() });

@@ -1,6 +1,9 @@
 //! Ranges: a value outside is refused with its key, the value and what is allowed.
 
-use super::{GailConfig, IqConfig, LearnerKind, PpoConfig, RateSchedule, RunConfig, SacConfig, Stage, Td3BcConfig};
+use super::{
+    GailConfig, ImaginationConfig, IqConfig, LearnerKind, Lengths, PpoConfig, RateSchedule, RunConfig, SacConfig,
+    Stage, Td3BcConfig, WorldModelConfig,
+};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 
@@ -18,6 +21,10 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     }
     if config.learner == LearnerKind::Td3Bc && config.td3_bc.is_none() {
         return check("learner", "td3-bc", false, &format!("\"sac\", the only learner of {}", config.method));
+    }
+    if (config.learner == LearnerKind::Ppo) != config.ppo.is_some() {
+        let (found, only) = if config.ppo.is_some() { ("not ppo", "ppo") } else { ("ppo", "sac or td3-bc") };
+        return check("learner", found, false, &format!("{only}: {} has no other", config.method));
     }
     if let Some(bc_reg) = &config.bc_reg {
         check("bc_reg.weight", bc_reg.weight, bc_reg.weight.is_finite() && bc_reg.weight >= 0.0, "a number ≥ 0")?;
@@ -38,6 +45,11 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
         if let Some(clip) = reward.clip {
             positive("reward.clip", clip)?;
         }
+    }
+    config.world_model.as_ref().map_or(Ok(()), validate_world_model)?;
+    config.imagination.as_ref().map_or(Ok(()), validate_imagination)?;
+    if let Some(window) = config.reset.window {
+        probability("reset.window", window)?;
     }
     let mut entered = 0;
     for Stage(start, end, until) in config.hybrid.schedule.iter().copied() {
@@ -63,6 +75,7 @@ fn validate_sac(sac: &SacConfig) -> Result<()> {
     }
     check("sac.discount", sac.discount, (0.0..1.0).contains(&sac.discount), "0 ≤ discount < 1")?;
     probability("sac.polyak_rate", sac.polyak_rate)?;
+    at_least("sac.target_every", sac.target_every, 1)?;
     at_least("sac.batch_size", sac.batch_size as u64, 2)?;
     at_least("sac.replay_capacity", sac.replay_capacity as u64, 1)?;
     at_least("sac.train_every", sac.train_every, 1)?;
@@ -75,6 +88,40 @@ fn validate_sac(sac: &SacConfig) -> Result<()> {
     Ok(())
 }
 
+fn validate_world_model(model: &WorldModelConfig) -> Result<()> {
+    at_least("world_model.members", model.members as u64, 1)?;
+    let elites_ok = (1..=model.members).contains(&model.elites);
+    check("world_model.elites", model.elites, elites_ok, &format!("1 to {}, the members", model.members))?;
+    widths("world_model.hidden", &model.hidden)?;
+    positive("world_model.learning_rate", model.learning_rate)?;
+    not_negative("world_model.least_learning_rate", model.least_learning_rate)?;
+    at_least("world_model.rate_batches", model.rate_batches, 1)?;
+    not_negative("world_model.weight_decay", model.weight_decay)?;
+    at_least("world_model.batch_size", model.batch_size as u64, 1)?;
+    at_least("world_model.fit_every", model.fit_every, 1)?;
+    let share = model.held_out;
+    check("world_model.held_out", share, share > 0.0 && share < 1.0, "between 0 and 1")?;
+    at_least("world_model.patience", model.patience, 1)?;
+    probability("world_model.improvement", model.improvement)?;
+    at_least("world_model.capacity", model.capacity as u64, 1)?;
+    if model.max_epochs == Some(0) {
+        return check("world_model.max_epochs", 0, false, "at least 1 epoch");
+    }
+    model.mean_clip.map_or(Ok(()), |clip| positive("world_model.mean_clip", clip))
+}
+
+fn validate_imagination(imagination: &ImaginationConfig) -> Result<()> {
+    at_least("imagination.starts_per_step", imagination.starts_per_step as u64, 1)?;
+    let Lengths(from, until, least, most) = imagination.lengths;
+    let lengths_ok = from < until && 1 <= least && least <= most;
+    let found = format!("[{from}, {until}, {least}, {most}]");
+    check("imagination.lengths", found, lengths_ok, "[e0, e1, l0, l1] with e0 < e1 and 1 ≤ l0 ≤ l1")?;
+    at_least("imagination.epoch_steps", imagination.epoch_steps, 1)?;
+    at_least("imagination.epochs_retained", imagination.epochs_retained, 1)?;
+    not_negative("imagination.margin", imagination.margin)?;
+    not_negative("imagination.pessimism", imagination.pessimism)
+}
+
 fn validate_iq(iq: &IqConfig) -> Result<()> {
     positive("iq.alpha", iq.alpha)?;
     check("iq.critics", iq.critics, (1..=2).contains(&iq.critics), "1 or 2")?;
@@ -84,6 +131,7 @@ fn validate_iq(iq: &IqConfig) -> Result<()> {
 fn validate_ppo(ppo: &PpoConfig) -> Result<()> {
     widths("ppo.hidden", &ppo.hidden)?;
     check("ppo.initial_log_std", ppo.initial_log_std, ppo.initial_log_std.is_finite(), "a finite number")?;
+    not_negative("ppo.initial_mean_gain", ppo.initial_mean_gain)?;
     check("ppo.discount", ppo.discount, (0.0..1.0).contains(&ppo.discount), "0 ≤ discount < 1")?;
     probability("ppo.gae_lambda", ppo.gae_lambda)?;
     at_least("ppo.rollout_steps", ppo.rollout_steps, 2)?;

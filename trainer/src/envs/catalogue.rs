@@ -8,11 +8,15 @@
 //!
 //! `ant-truncated` and `humanoid-truncated` show the first 27 and 45 entries (positions and velocities) of `ant` and
 //! `humanoid`; rewards and terminations are theirs, contact included.
+//!
+//! `half-cheetah-backward` and `half-cheetah-speed-2` are `half-cheetah` with another reward: for its negative speed, and for
+//! little distance from 2 m/s, `-|v - 2|` (the goals of Finn et al. 2017, with `half-cheetah`'s own control cost).
 
 use super::layout::{NONE, Part};
 use super::locomotion::{ContactCost, ControlCost, Health, Locomotion, LocomotionEnv, Progress, StartNoise};
 use super::pendulum::{self, PendulumEnv};
-use super::robots::{ANT, HALF_CHEETAH, HOPPER, HUMANOID, WALKER2D};
+use super::robots::{ANT, HALF_CHEETAH, HOPPER, HUMANOID, Root, WALKER2D};
+use super::shown::Shown;
 use super::task::Channel;
 use super::{Env, Task};
 use crate::error::{Error, Result, nearest};
@@ -35,7 +39,19 @@ struct Entry {
     version: Version,
     /// How much of the observation a truncated task shows.
     width: Option<usize>,
+    goal: Goal,
     random_return: Option<f64>,
+}
+
+/// What a task pays for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Goal {
+    /// Speed forward.
+    Forward,
+    /// Speed backward.
+    Backward,
+    /// Little distance from this speed, in m/s.
+    Speed(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +64,10 @@ enum Family {
 }
 
 const fn entry(id: &'static str, family: Family, version: Version, random_return: Option<f64>) -> Entry {
-    Entry { id, family, version, width: None, random_return }
+    Entry { id, family, version, width: None, goal: Goal::Forward, random_return }
 }
 
-const LOCOMOTION: [Entry; 17] = [
+const LOCOMOTION: [Entry; 19] = [
     entry("hopper", Family::Hopper, Version::V5, Some(17.88)),
     entry("hopper-v4", Family::Hopper, Version::V4, Some(18.88)),
     entry("hopper-v3", Family::Hopper, Version::V3, Some(18.88)),
@@ -61,6 +77,8 @@ const LOCOMOTION: [Entry; 17] = [
     entry("half-cheetah", Family::HalfCheetah, Version::V5, Some(-271.30)),
     entry("half-cheetah-v4", Family::HalfCheetah, Version::V4, Some(-271.30)),
     entry("half-cheetah-v3", Family::HalfCheetah, Version::V3, Some(-271.30)),
+    Entry { goal: Goal::Backward, ..entry("half-cheetah-backward", Family::HalfCheetah, Version::V5, Some(-129.23)) },
+    Entry { goal: Goal::Speed(2.0), ..entry("half-cheetah-speed-2", Family::HalfCheetah, Version::V5, Some(-2271.55)) },
     entry("ant", Family::Ant, Version::V5, Some(-60.42)),
     entry("ant-v4", Family::Ant, Version::V4, Some(-59.31)),
     entry("ant-v3", Family::Ant, Version::V3, Some(-59.31)),
@@ -82,7 +100,7 @@ pub fn task_ids() -> Vec<&'static str> {
 pub fn task(id: &str) -> Result<Task> {
     Ok(match find(id)? {
         Found::Pendulum => pendulum::task(),
-        Found::Locomotion(entry) => describe(entry, &locomotion(entry.family, entry.version)),
+        Found::Locomotion(entry) => describe(entry, &parts_of(entry)),
     })
 }
 
@@ -91,10 +109,45 @@ pub fn make(id: &str) -> Result<Box<dyn Env>> {
     Ok(match find(id)? {
         Found::Pendulum => Box::new(PendulumEnv::new()),
         Found::Locomotion(entry) => {
-            let parts = locomotion(entry.family, entry.version);
+            let parts = parts_of(entry);
             Box::new(LocomotionEnv::new(describe(entry, &parts), parts)?)
         }
     })
+}
+
+/// When the task called `id` ends an episode, and how many coordinates its observations begin with.
+pub(super) fn health(id: &str) -> Result<(Option<(Health, Root)>, usize)> {
+    Ok(match find(id)? {
+        Found::Pendulum => (None, 0),
+        Found::Locomotion(entry) => {
+            let parts = parts_of(entry);
+            let (_, positions) = shown_positions(&parts);
+            let coordinates = positions + parts.robot.velocities().len();
+            (parts.health.map(|health| (health, parts.robot.root)), coordinates)
+        }
+    })
+}
+
+/// How the observations of the task called `id` show the state of its physics; none where they show more than that.
+pub(super) fn shown_coordinates(id: &str) -> Result<Option<Shown>> {
+    Ok(match find(id)? {
+        Found::Pendulum => Some(Shown::Angle),
+        Found::Locomotion(entry) => {
+            let parts = parts_of(entry);
+            let (hidden, positions) = shown_positions(&parts);
+            let all = parts.layout.len() == 2 || entry.width.is_some();
+            all.then_some(Shown::Coordinates { hidden, positions })
+        }
+    })
+}
+
+/// Positions that an observation hides and shows.
+fn shown_positions(parts: &Locomotion) -> (usize, usize) {
+    let hidden = match parts.layout[0] {
+        Part::Positions { from } => from,
+        _ => 0,
+    };
+    (hidden, parts.robot.positions().len() - hidden)
 }
 
 enum Found {
@@ -148,6 +201,15 @@ fn control_period_secs(family: Family) -> f64 {
     }
 }
 
+fn parts_of(entry: &Entry) -> Locomotion {
+    let parts = locomotion(entry.family, entry.version);
+    match entry.goal {
+        Goal::Forward => parts,
+        Goal::Backward => Locomotion { forward_weight: -parts.forward_weight, ..parts },
+        Goal::Speed(speed) => Locomotion { goal_speed: Some(speed), ..parts },
+    }
+}
+
 fn locomotion(family: Family, version: Version) -> Locomotion {
     let v5 = version == Version::V5;
     let planar_health = Health {
@@ -165,6 +227,7 @@ fn locomotion(family: Family, version: Version) -> Locomotion {
         layout: &[Part::Positions { from: 1 }, Part::Velocities { limit: 10.0 }],
         progress: Progress::Root,
         forward_weight: 1.0,
+        goal_speed: None,
         control_cost: ControlCost::Action(1e-3),
         contact_cost: ContactCost::None,
         health: Some(planar_health),
@@ -212,6 +275,7 @@ fn locomotion(family: Family, version: Version) -> Locomotion {
             layout: humanoid_layout(version),
             progress: Progress::CentreOfMass,
             forward_weight: 1.25,
+            goal_speed: None,
             control_cost: ControlCost::Control(0.1),
             contact_cost: if v5 { ContactCost::Capped { weight: 5e-7, cap: 10.0 } } else { ContactCost::None },
             health: Some(Health { reward: 5.0, height: (1.0, 2.0), angle: None, ..planar_health }),

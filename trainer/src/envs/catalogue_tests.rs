@@ -85,6 +85,25 @@ fn a_truncated_task_shows_the_beginning_of_the_full_one() {
     }
 }
 
+/// Body and states are one, rewards differ: the same speed and cost told in three ways.
+#[test]
+fn the_half_cheetahs_differ_in_their_reward_alone() {
+    let streams = crate::run::rng::Streams::new(7);
+    let ids = ["half-cheetah", "half-cheetah-backward", "half-cheetah-speed-2"];
+    let mut worlds = ids.map(|id| World::new(id, WorldConfig::default(), streams, "same").unwrap());
+    worlds.iter_mut().for_each(|world| world.reset().unwrap());
+    for step in 0..50 {
+        let action: Vec<f32> = (0..6).map(|motor| (0.3 * (step + motor) as f32).sin()).collect();
+        let [forward, backward, at_2] = worlds.each_mut().map(|world| world.step(&action, Purpose::Policy).unwrap());
+        let cost = f64::from(0.1 * action.iter().map(|a| a * a).sum::<f32>());
+        let speed = forward.reward + cost;
+        assert!((backward.reward - (-speed - cost)).abs() < 1e-6, "{backward:?} at {speed} m/s");
+        assert!((at_2.reward - (-(speed - 2.0).abs() - cost)).abs() < 1e-6, "{at_2:?} at {speed} m/s");
+        assert!(worlds.iter().all(|world| world.observation() == worlds[0].observation()));
+    }
+    assert!(task(ids[1]).unwrap().has_channels_of(&task(ids[0]).unwrap()));
+}
+
 #[test]
 fn version_three_shows_no_contact_and_pays_no_contact_cost() {
     let streams = crate::run::rng::Streams::new(7);
@@ -123,7 +142,7 @@ fn names_may_carry_the_default_version_and_slips_are_answered() {
 
 #[test]
 fn quoted_random_returns_are_reproduced() {
-    for id in ["pendulum", "hopper", "hopper-v4", "walker2d"] {
+    for id in ["pendulum", "hopper", "hopper-v4", "walker2d", "half-cheetah-backward", "half-cheetah-speed-2"] {
         let quoted = task(id).unwrap().random_return.unwrap();
         let measured = random_return(id, RANDOM_RETURN_EPISODES, 0).unwrap();
         assert!((measured - quoted).abs() <= 0.005 + 1e-6, "{id}: {measured}, quoted {quoted}");

@@ -22,6 +22,8 @@ pub(super) struct Locomotion {
     pub(super) layout: &'static [Part],
     pub(super) progress: Progress,
     pub(super) forward_weight: f64,
+    /// The forward speed that is rewarded in m/s; faster is better where absent.
+    pub(super) goal_speed: Option<f64>,
     pub(super) control_cost: ControlCost,
     pub(super) contact_cost: ContactCost,
     pub(super) health: Option<Health>,
@@ -239,7 +241,10 @@ impl Env for LocomotionEnv {
         }
         self.look();
         let forward_speed = (self.progress_m - before_m) / self.control_period_secs;
-        let forward = self.parts.forward_weight * forward_speed;
+        let forward = match self.parts.goal_speed {
+            None => self.parts.forward_weight * forward_speed,
+            Some(goal) => self.parts.forward_weight * -(forward_speed - goal).abs(),
+        };
         let costs = self.control_cost(action_env) + self.contact_cost();
         let Some(health) = &self.parts.health else {
             return Ok(Step { reward: forward - costs, ending: Ending::Continues });

@@ -12,6 +12,7 @@ pub mod mujoco;
 mod pendulum;
 mod random;
 mod robots;
+mod shown;
 mod summation;
 mod task;
 mod world;
@@ -20,6 +21,7 @@ mod world_tests;
 
 pub use catalogue::{make, task, task_ids};
 pub use random::{RANDOM_RETURN_EPISODES, random_return};
+pub use shown::{Termination, shown_state};
 pub use task::{ActionScale, Channel, Task};
 pub use world::{DemoResets, DemoState, StepCounts, World, WorldCheckpoint, WorldConfig};
 

@@ -17,6 +17,12 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// The policy of sizes `spec` with `params`; its actions are `actions` wide.
+    pub fn new(spec: MlpSpec, actions: usize, params: Vec<f32>) -> Self {
+        let len = params.len();
+        Self { spec, actions, params: Tensor::from_data(TensorData::new(params, [len]), &Default::default()) }
+    }
+
     /// The policies of all seeds of `network` as they stand: `[observation]` to `[2·actions]`, means first, or to `[actions]`
     /// where they are deterministic. On the CPU a single seed's shares the learner's memory: drop it before the next optimiser
     /// step, which otherwise has to copy.

@@ -180,6 +180,7 @@ fn shared(learn_temperature: bool) -> SacConfig {
         actor_hidden: None,
         discount: 0.9,
         polyak_rate: 0.05,
+        target_every: 1,
         batch_size: 32,
         replay_capacity: 1,
         train_every: 1,

@@ -8,7 +8,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::nn::mlp::MlpSpec;
 use crate::nn::{Inner, Train};
-use crate::run::rng::Streams;
+use crate::run::rng::{Stream, Streams};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,29 @@ impl<B: Train> Learner<B> {
                 measured.map(|figures| figures.into_iter().map(LearnerMetrics::Td3Bc).collect())
             }
             _ => unreachable!("a learner takes the noise that it drew"),
+        }
+    }
+
+    /// Actions of the first seed's policy for `rows` `[rows, observation]`, all at once: drawn ones, where it draws.
+    pub fn draw(&self, rows: &[f32], stream: &mut Stream) -> Vec<f32> {
+        match self {
+            Self::Sac(sac) => sac.draw(rows, stream),
+            Self::Td3Bc(td3_bc) => td3_bc.act_on(rows),
+        }
+    }
+
+    /// Sizes and parameters of the first seed's actor, where the device has them.
+    pub fn actor_parameters(&self) -> (MlpSpec, Tensor<Inner<B>, 1>) {
+        match self {
+            Self::Sac(sac) => sac.actor_parameters(),
+            Self::Td3Bc(td3_bc) => td3_bc.actor_parameters(),
+        }
+    }
+
+    /// Fresh optimisers, where the learner is SAC: the published code does so for no other.
+    pub fn restart_optimizers(&mut self) {
+        if let Self::Sac(sac) = self {
+            sac.restart_optimizers();
         }
     }
 

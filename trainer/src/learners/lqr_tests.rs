@@ -103,6 +103,7 @@ fn sac_solves_a_linear_quadratic_problem() {
         actor_hidden: None,
         discount: DISCOUNT,
         polyak_rate: 0.05,
+        target_every: 1,
         batch_size: ROWS,
         replay_capacity: 1,
         train_every: 1,

@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod block;
 pub mod cloning;
+pub mod ema;
 pub mod gae;
 pub mod gaussian;
 pub mod iq;

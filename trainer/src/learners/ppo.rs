@@ -143,7 +143,7 @@ impl<B: Train> Ppo<B> {
         let value = MlpSpec::new(1, observations, &config.hidden, 1).with_activation(Activation::Tanh);
         let rng = &mut streams.stream("ppo/init");
         let root = std::f64::consts::SQRT_2;
-        let mut params = tanh::orthogonal(&policy, root, 1.0, rng);
+        let mut params = tanh::orthogonal(&policy, root, config.initial_mean_gain, rng);
         params.extend(std::iter::repeat_n(config.initial_log_std as f32, actions));
         params.extend(tanh::orthogonal(&value, root, root, rng));
         Self {

@@ -2,7 +2,7 @@
 
 use super::gae::Moment;
 use super::ppo::{Ppo, Rollout, normalized};
-use crate::config::{PpoConfig, RateSchedule, TimeLimits};
+use crate::config::{ObservationMoments, PpoConfig, RateSchedule, TimeLimits};
 use crate::envs::Ending;
 use crate::nn::Cpu;
 use crate::run::rng::{Stream, Streams};
@@ -11,6 +11,9 @@ fn config() -> PpoConfig {
     PpoConfig {
         hidden: vec![32],
         initial_log_std: -0.5,
+        initial_mean_gain: 1.0,
+        observation_moments: ObservationMoments::Learner,
+        normalizer_updates: 0,
         discount: 0.9,
         gae_lambda: 0.95,
         rollout_steps: 256,

@@ -9,12 +9,12 @@ use crate::config::{Optimizer, SacConfig};
 use crate::error::Result;
 use crate::nn::init::Init;
 use crate::nn::mlp::MlpSpec;
-use crate::nn::optimizer::{Network, OptimizerConfig, Parameters, ParametersRecord};
+use crate::nn::optimizer::{Network, OptimizerConfig, Parameters, ParametersRecord, values};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
@@ -201,7 +201,9 @@ impl<B: Train> Sac<B> {
         let critics = self.critics.apply(Tensor::cat(vec![batch.observation.clone(), batch.action.clone()], 2));
         let critic_losses = critic_loss(critics.output.clone(), Tensor::from_inner(target));
         let measured_critic = measure.then(|| critic_losses.clone().inner());
-        self.critics.descend(critic_losses, [critics], learning_rate, self.config.polyak_rate);
+        let follows = u64::from(self.critics.parameters.steps()).is_multiple_of(self.config.target_every);
+        let polyak_rate = if follows { self.config.polyak_rate } else { 0.0 };
+        self.critics.descend(critic_losses, [critics], learning_rate, polyak_rate);
 
         let observation = Tensor::from_inner(batch.observation.clone());
         let q = self.critics.frozen(Tensor::cat(vec![observation, action], 2));
@@ -252,6 +254,29 @@ impl<B: Train> Sac<B> {
     /// Each seed's policy as it stands, on the host. The first call after a gradient step waits for the device.
     pub fn policies(&self) -> &[Actor] {
         self.policies.get_or_init(|| Actor::of_seeds(&self.actor, self.actions))
+    }
+
+    /// Actions drawn by the first seed's policy for `rows` `[rows, observation]` on the host, all at once.
+    pub fn draw(&self, rows: &[f32], stream: &mut Stream) -> Vec<f32> {
+        let width = self.actor.spec().inputs();
+        let count = rows.len() / width;
+        let mut noise = vec![0.0; count * self.actions];
+        stream.fill_normal(&mut noise);
+        let send =
+            |values: Vec<f32>, width| Tensor::from_data(TensorData::new(values, [1, count, width]), &self.device);
+        let head = self.actor.infer(send(rows.to_vec(), width));
+        values(gaussian::sample(head, send(noise, self.actions)).action)
+    }
+
+    /// The first seed's actor, where the device has it.
+    pub fn actor_parameters(&self) -> (MlpSpec, Tensor<Inner<B>, 1>) {
+        (self.actor.seed_spec().clone(), self.actor.parameters.get())
+    }
+
+    /// Fresh optimisers of actor and critics, on the same parameters.
+    pub fn restart_optimizers(&mut self) {
+        self.actor.parameters.restart();
+        self.critics.parameters.restart();
     }
 
     /// Smaller critic's value of `action` at `observation`, `[seeds, batch, width]`, for checks.

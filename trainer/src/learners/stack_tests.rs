@@ -24,6 +24,7 @@ fn config() -> SacConfig {
         actor_hidden: None,
         discount: 0.98,
         polyak_rate: 0.02,
+        target_every: 1,
         batch_size: 64,
         replay_capacity: 1,
         train_every: 1,

@@ -8,12 +8,12 @@ use crate::config::Td3BcConfig;
 use crate::error::Result;
 use crate::nn::init::Init;
 use crate::nn::mlp::MlpSpec;
-use crate::nn::optimizer::{Network, OptimizerConfig, ParametersRecord};
+use crate::nn::optimizer::{Network, OptimizerConfig, ParametersRecord, values};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
@@ -247,6 +247,18 @@ impl<B: Train> Td3Bc<B> {
     /// First critic's value of `action` at `observation`, `[seeds, batch, width]`, for checks.
     pub fn value(&self, observation: Tensor<Inner<B>, 3>, action: Tensor<Inner<B>, 3>) -> Tensor<Inner<B>, 3> {
         twin(self.critics.infer(Tensor::cat(vec![observation, action], 2)), 0)
+    }
+
+    /// Actions of the first seed's policy for `rows` `[rows, observation]` on the host, all at once.
+    pub fn act_on(&self, rows: &[f32]) -> Vec<f32> {
+        let width = self.actor.spec().inputs();
+        let rows = TensorData::new(rows.to_vec(), [1, rows.len() / width, width]);
+        values(self.actor.infer(Tensor::from_data(rows, &self.device)).tanh())
+    }
+
+    /// Sizes and parameters of the first seed's actor, where the device has them.
+    pub fn actor_parameters(&self) -> (MlpSpec, Tensor<Inner<B>, 1>) {
+        (self.actor.seed_spec().clone(), self.actor.parameters.get())
     }
 
     /// Sizes and parameters of each seed's actor, for export.

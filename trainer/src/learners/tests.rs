@@ -17,6 +17,7 @@ fn config(temperature: f64, discount: f64) -> SacConfig {
         actor_hidden: None,
         discount,
         polyak_rate: 0.05,
+        target_every: 1,
         batch_size: ROWS,
         replay_capacity: 1,
         train_every: 1,

@@ -5,17 +5,20 @@ use super::adril::Adril;
 use super::demonstrated::Demonstrated;
 use super::gail::Gail;
 use super::iq_learn::IqLearn;
+use super::on_policy::OnPolicy;
 use super::sqil::Sqil;
 use crate::config::{Overrides, RunConfig, resolve};
+use crate::envs::{World, WorldConfig};
 use crate::nn::Cpu;
 use crate::replay::{ReplayBuffer, Transition};
 use crate::reward::discriminator::Pairs;
 use crate::run::rng::Streams;
 
 const SMALL: [&str; 3] = ["sac.hidden=[16]", "sac.batch_size=16", "env_steps=1000"];
-const SMALL_GAIL: [&str; 6] = [
+const SMALL_GAIL: [&str; 7] = [
     "ppo.hidden=[16]",
     "ppo.rollout_steps=128",
+    "ppo.minibatches=32",
     "ppo.epochs=2",
     "gail.hidden=[16]",
     "gail.warmup_epochs=3",
@@ -142,12 +145,38 @@ fn gail_reports_both_players_and_its_switches_differ() {
     assert_eq!((base.env_steps, base.grad_steps), (256, 2 * 2 * 32));
     let (disc, ppo) = (base.discriminator.unwrap(), base.ppo.unwrap());
     assert!(disc.disc_loss.is_finite() && ppo.value_loss > 0.0);
-    for switch in ["gail.sees_unclamped_actions=true", "gail.expert_every=20"] {
+    let switches = ["gail.sees_unclamped_actions=true", "gail.sees_observations_as_acted=true", "gail.expert_every=20"];
+    for switch in switches {
         assert_ne!(report(&[switch]).discriminator.unwrap().disc_loss, disc.disc_loss, "{switch}");
     }
-    assert_ne!(report(&["gail.scales_rewards_as_it_goes=true"]).ppo.unwrap().value_loss, ppo.value_loss);
+    for switch in ["gail.scales_rewards_as_it_goes=true", "gail.reward=positive", "gail.reward=negative"] {
+        assert_ne!(report(&[switch]).ppo.unwrap().value_loss, ppo.value_loss, "{switch}");
+    }
     // An episode ends after 200 steps, in the second rollout.
     for switch in ["ppo.time_limits=terminal", "ppo.time_limits=skip"] {
         assert_ne!(report(&[switch]).ppo.unwrap().value_loss, ppo.value_loss, "{switch}");
     }
+}
+
+/// While the normaliser moves, a rollout's observations were acted on through other filters than the one that the expert's go
+/// through afterwards: learner and expert standing in the same place would look different. What the classifier sees must not
+/// depend on whose the pair is.
+#[test]
+fn gail_judges_both_sides_through_one_filter() {
+    let config = configured("gail", &SMALL_GAIL, &[]);
+    let ppo = config.ppo.as_ref().unwrap();
+    let world = World::new("pendulum", WorldConfig::default(), Streams::new(3), "env/train").unwrap();
+    let expert = expert();
+    let mut learner = OnPolicy::<Cpu>::new(ppo, world, &expert.pairs, Streams::new(3), &Default::default());
+    let played = learner.play(64, true).unwrap();
+    let mut gail = gail(&[]);
+    gail.learner = learner;
+    let judged = gail.judged(&played);
+    let as_expert = gail.learner.seen(&played.pairs);
+    assert_eq!(judged.values, as_expert.values);
+    let acted = |row: usize| &played.rollout.observations[row * 3..][..3];
+    assert!((0..63).all(|row| judged.row(row)[..3] != *acted(row)), "the filter has moved at every step");
+    gail.gail.sees_observations_as_acted = true;
+    let published = gail.judged(&played);
+    assert!((0..64).all(|row| published.row(row)[..3] == *acted(row)));
 }

@@ -17,6 +17,8 @@ pub struct Demonstrated {
     pub pairs: Pairs,
     /// The first observation of every episode.
     pub starts: Pairs,
+    /// Rows of each episode.
+    pub segments: Vec<Range<usize>>,
     /// Observation and action.
     pub widths: (usize, usize),
     episodes: Option<Arc<[Vec<DemoState>]>>,
@@ -58,14 +60,29 @@ impl Demonstrated {
         let mut starts = Pairs::new(observation_width);
         demonstrations.episodes.iter().for_each(|rows| starts.push(demonstrations.observation(rows.start), &[]));
         let widths = (observation_width, action_width);
-        Ok(Self { rows, pairs, starts, widths, episodes: episodes.map(Arc::from) })
+        let segments = demonstrations.episodes.clone();
+        Ok(Self { rows, pairs, starts, segments, widths, episodes: episodes.map(Arc::from) })
     }
 
-    /// Rows that no file holds.
+    /// No demonstrations, for learning from the task's own reward.
+    pub fn none(task: &Task) -> Self {
+        let (observations, actions) = (task.observation_width(), task.action_width());
+        Self {
+            rows: ReplayBuffer::new(1, observations, actions),
+            pairs: Pairs::new(observations + actions),
+            starts: Pairs::new(observations),
+            segments: Vec::new(),
+            widths: (observations, actions),
+            episodes: None,
+        }
+    }
+
+    /// Rows that no file holds, as one episode.
     #[cfg(test)]
-    pub(super) fn of_rows(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
+    pub(crate) fn of_rows(rows: ReplayBuffer, pairs: Pairs, starts: Pairs) -> Self {
         let widths = (starts.width, pairs.width - starts.width);
-        Self { rows, pairs, starts, widths, episodes: None }
+        let segments = std::iter::once(0..rows.len()).collect();
+        Self { rows, pairs, starts, segments, widths, episodes: None }
     }
 
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.

@@ -1,7 +1,7 @@
 //! Forward reinforcement learning: soft actor-critic on the task's own reward. It makes experts, and proves the learner.
 
 use super::off_policy::{OffPolicy, OffPolicyRecord};
-use super::{Method, Networks, Reading, Report};
+use super::{Method, Networks, Report};
 use crate::config::RunConfig;
 use crate::envs::{StepCounts, WorldConfig};
 use crate::error::Result;
@@ -40,14 +40,7 @@ impl<B: Train> Method for Expert<B> {
             self.learner.collect()?;
             sac = self.learner.improve(&Reward::Task, &self.no_expert, &[]);
         }
-        let progress = self.learner.progress();
-        let report = |seed: usize| Report {
-            env_steps: progress.env_steps,
-            grad_steps: progress.grad_steps,
-            sac: sac.as_ref().and_then(|figures| figures[seed].sac()),
-            ..Report::default()
-        };
-        Ok((0..self.learner.seeds()).map(report).collect())
+        Ok(self.learner.reports(sac.as_deref(), None))
     }
 
     fn counts(&self, seed: usize) -> StepCounts {
@@ -55,13 +48,11 @@ impl<B: Train> Method for Expert<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let policy = &self.learner.policy.policies()[seed];
-        move |observation| policy.act(observation, None)
+        self.learner.act(seed)
     }
 
     fn networks(&self) -> Vec<Networks> {
-        let actors = self.learner.policy.actors().into_iter();
-        actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
+        self.learner.networks()
     }
 
     fn record(&self) -> Vec<impl Serialize + '_> {

@@ -43,7 +43,7 @@ use crate::envs::{Ending, Purpose, StepCounts, World, WorldConfig};
 use crate::error::Result;
 use crate::learners::learner::LearnerMetrics;
 use crate::nn::Train;
-use crate::replay::{ReplayBuffer, hybrid};
+use crate::replay::ReplayBuffer;
 use crate::reward::Reward;
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs};
 use crate::run::parallel;
@@ -166,17 +166,11 @@ impl<B: Train> Method for Hype<B> {
         } else {
             None
         };
-        let progress = self.learner.progress();
-        let report = |seed: usize| Report {
-            env_steps: progress.env_steps,
-            grad_steps: progress.grad_steps + progress.cloning_steps,
-            sac: policy.as_ref().and_then(|figures| figures[seed].sac()),
-            td3_bc: policy.as_ref().and_then(|figures| figures[seed].td3_bc()),
-            discriminator: discriminator.as_ref().map(|figures| figures[seed]),
-            expert_ratio: Some(hybrid::expert_ratio(self.config.hybrid_schedule(), progress.grad_steps)),
-            ..Report::default()
-        };
-        Ok((0..self.learner.seeds()).map(report).collect())
+        let mut reports = self.learner.reports(policy.as_deref(), Some(self.config.hybrid_schedule()));
+        for (report, figures) in reports.iter_mut().zip(discriminator.into_iter().flatten()) {
+            report.discriminator = Some(figures);
+        }
+        Ok(reports)
     }
 
     fn counts(&self, seed: usize) -> StepCounts {
@@ -186,8 +180,7 @@ impl<B: Train> Method for Hype<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let policy = &self.learner.policy.policies()[seed];
-        move |observation| policy.act(observation, None)
+        self.learner.act(seed)
     }
 
     fn networks(&self) -> Vec<Networks> {

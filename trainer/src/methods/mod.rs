@@ -8,8 +8,10 @@ pub mod demonstrated;
 pub mod expert;
 pub mod gail;
 pub mod hype;
+pub mod hyper;
 pub mod iq_learn;
 pub mod off_policy;
+pub mod on_policy;
 pub mod sqil;
 
 use crate::config::Reduction;
@@ -22,6 +24,8 @@ use crate::learners::sac::SacMetrics;
 use crate::learners::td3_bc::Td3BcMetrics;
 use crate::nn::mlp::MlpSpec;
 use crate::reward::discriminator::DiscriminatorMetrics;
+use crate::world_model::fit::FitMetrics;
+use crate::world_model::rollout::Imagination;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +87,12 @@ pub struct Report {
     pub iq: Option<IqMetrics>,
     /// PPO's figures, where it updated.
     pub ppo: Option<PpoMetrics>,
+    /// The world model's latest fit.
+    pub world_model: Option<FitMetrics>,
+    /// What was imagined so far.
+    pub imagination: Option<Imagination>,
+    /// Steps of an imagined rollout, at most.
+    pub rollout_length: Option<u64>,
 }
 
 /// Parameters on the host, with what is needed to read them.

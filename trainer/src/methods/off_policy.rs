@@ -1,5 +1,6 @@
 //! What every off-policy method does the same way: act in the environment, remember, take gradient steps on batches.
 
+use super::{Networks, Reading, Report};
 use crate::config::{BcRegConfig, FaultsConfig, LearnerKind, RateSchedule, Rhythm, RunConfig, Stage};
 use crate::envs::{Ending, Purpose, World, WorldCheckpoint, WorldConfig};
 use crate::error::{Error, Result};
@@ -104,6 +105,31 @@ impl<B: Train> OffPolicy<B> {
     /// Seeds side by side.
     pub fn seeds(&self) -> usize {
         self.seeds.len()
+    }
+
+    /// Each seed's report on the last gradient steps, whose batches held expert rows by `schedule` if there are any.
+    pub fn reports(&self, figures: Option<&[LearnerMetrics]>, schedule: Option<&[Stage]>) -> Vec<Report> {
+        let of_seed = |seed: usize| Report {
+            env_steps: self.progress.env_steps,
+            grad_steps: self.progress.grad_steps + self.progress.cloning_steps,
+            sac: figures.and_then(|figures| figures[seed].sac()),
+            td3_bc: figures.and_then(|figures| figures[seed].td3_bc()),
+            expert_ratio: schedule.map(|stages| hybrid::expert_ratio(stages, self.progress.grad_steps)),
+            ..Report::default()
+        };
+        (0..self.seeds()).map(of_seed).collect()
+    }
+
+    /// Each seed's actor, without a discriminator.
+    pub fn networks(&self) -> Vec<Networks> {
+        let actors = self.policy.actors().into_iter();
+        actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
+    }
+
+    /// One seed's mean action in [-1, 1].
+    pub fn act(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
+        let policy = &self.policy.policies()[seed];
+        move |observation| policy.act(observation, None)
     }
 
     /// The training environment of one seed, for its step counts.

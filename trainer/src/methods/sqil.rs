@@ -14,12 +14,12 @@
 
 use super::demonstrated::Demonstrated;
 use super::off_policy::{OffPolicy, OffPolicyRecord};
-use super::{Method, Networks, Reading, Report};
+use super::{Method, Networks, Report};
 use crate::config::RunConfig;
 use crate::envs::{StepCounts, WorldConfig};
 use crate::error::Result;
 use crate::nn::Train;
-use crate::replay::{ReplayBuffer, hybrid};
+use crate::replay::ReplayBuffer;
 use crate::reward::{Origin, Reward};
 use crate::run::rng::Streams;
 use serde::Serialize;
@@ -48,15 +48,7 @@ impl<B: Train> Method for Sqil<B> {
         self.learner.collect()?;
         let schedule = &self.config.hybrid.schedule;
         let sac = self.learner.improve(&Reward::ByOrigin(Origin::SQIL), &self.expert.rows, schedule);
-        let progress = self.learner.progress();
-        let report = |seed: usize| Report {
-            env_steps: progress.env_steps,
-            grad_steps: progress.grad_steps,
-            sac: sac.as_ref().and_then(|figures| figures[seed].sac()),
-            expert_ratio: Some(hybrid::expert_ratio(schedule, progress.grad_steps)),
-            ..Report::default()
-        };
-        Ok((0..self.learner.seeds()).map(report).collect())
+        Ok(self.learner.reports(sac.as_deref(), Some(schedule)))
     }
 
     fn counts(&self, seed: usize) -> StepCounts {
@@ -64,13 +56,11 @@ impl<B: Train> Method for Sqil<B> {
     }
 
     fn policy(&self, seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
-        let policy = &self.learner.policy.policies()[seed];
-        move |observation| policy.act(observation, None)
+        self.learner.act(seed)
     }
 
     fn networks(&self) -> Vec<Networks> {
-        let actors = self.learner.policy.actors().into_iter();
-        actors.map(|actor| Networks { actor, reading: Reading::Squashed, discriminator: None }).collect()
+        self.learner.networks()
     }
 
     fn record(&self) -> Vec<impl Serialize + '_> {

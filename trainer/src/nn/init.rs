@@ -12,7 +12,13 @@ pub enum Init {
     Orthogonal,
     /// The same with zero biases (Div99/IQ-Learn, `orthogonal_init_`).
     OrthogonalZeroBias,
+    /// Normal with deviation `1 / (2 sqrt(fan_in))`, cut at two deviations, and zero biases (facebookresearch/mbrl-lib,
+    /// `truncated_normal_init`).
+    TruncatedNormal,
 }
+
+/// Where [`Init::TruncatedNormal`] is cut, in deviations.
+const NORMAL_CUT: f64 = 2.0;
 
 /// A fresh flat parameter vector.
 pub fn parameters(spec: &MlpSpec, init: Init, rng: &mut Stream) -> Vec<f32> {
@@ -25,14 +31,24 @@ pub fn parameters(spec: &MlpSpec, init: Init, rng: &mut Stream) -> Vec<f32> {
             match init {
                 Init::Uniform => weights.fill_with(|| rng.uniform(-bound, bound) as f32),
                 Init::Orthogonal | Init::OrthogonalZeroBias => orthogonal(weights, layer.inputs, layer.outputs, rng),
+                Init::TruncatedNormal => weights.fill_with(|| (0.5 * bound * truncated_normal(rng)) as f32),
             }
-            if init != Init::OrthogonalZeroBias {
+            if !matches!(init, Init::OrthogonalZeroBias | Init::TruncatedNormal) {
                 params[layer.bias + member * layer.outputs..][..layer.outputs]
                     .fill_with(|| rng.uniform(-bound, bound) as f32);
             }
         }
     }
     params
+}
+
+fn truncated_normal(rng: &mut Stream) -> f64 {
+    loop {
+        let draw = rng.normal();
+        if draw.abs() < NORMAL_CUT {
+            return draw;
+        }
+    }
 }
 
 /// Fills `weights[rows, cols]` with a matrix whose shorter side is orthonormal: Gram–Schmidt on a Gaussian matrix,
@@ -77,6 +93,19 @@ mod tests {
         let last = spec.layers().last().unwrap();
         let norm: f32 = params[last.weight..last.bias].iter().map(|w| w * w).sum();
         assert!((norm - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn truncated_normal_weights_have_their_deviation_and_no_tails() {
+        let spec = MlpSpec::new(2, 16, &[64], 1);
+        let params = parameters(&spec, Init::TruncatedNormal, &mut Streams::new(0).stream("init"));
+        let first = &params[..2 * 16 * 64];
+        assert!(first.iter().all(|w| w.abs() < 0.25), "cut at two deviations of 1/8");
+        let variance = first.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / first.len() as f64;
+        // A standard normal cut at two deviations has a variance of 0.7737.
+        assert!((variance.sqrt() - 0.125 * 0.7737_f64.sqrt()).abs() < 0.004, "{}", variance.sqrt());
+        let layer = spec.layers().next().unwrap();
+        assert!(params[layer.bias_of(1)].iter().all(|b| *b == 0.0));
     }
 
     #[test]

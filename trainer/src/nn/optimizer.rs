@@ -160,6 +160,17 @@ impl<B: MlpBackend> Parameters<B> {
         self.second = Slot(Some(self.second.take().zeros_like()));
     }
 
+    /// Optimiser steps taken since the moments were empty.
+    pub fn steps(&self) -> u32 {
+        self.time
+    }
+
+    /// Puts each seed's `params` in the place of the current vector; moments and target stay. Lengths must fit.
+    pub fn replace(&mut self, params: Vec<Vec<f32>>, device: &B::Device) {
+        debug_assert!(params.iter().all(|params| params.len() == self.pieces.iter().sum::<usize>()));
+        self.params = Slot::new(stack(params, &self.pieces), device);
+    }
+
     /// The current vector of each seed, on the host.
     pub fn by_seed(&self) -> Vec<Vec<f32>> {
         self.apart(&self.params)

@@ -97,4 +97,13 @@ pub struct MetricsLine {
     /// PPO's figures.
     #[serde(flatten)]
     pub ppo: Option<crate::learners::ppo::PpoMetrics>,
+    /// The world model's latest fit.
+    #[serde(flatten)]
+    pub world_model: Option<crate::world_model::fit::FitMetrics>,
+    /// What was imagined so far.
+    #[serde(flatten)]
+    pub imagination: Option<crate::world_model::rollout::Imagination>,
+    /// Steps of an imagined rollout, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout_length: Option<u64>,
 }

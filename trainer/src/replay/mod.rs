@@ -1,6 +1,7 @@
 //! Stored transitions: the learner's own, the expert's, and the mixture of both.
 
 pub mod hybrid;
+pub mod model_data;
 
 use crate::run::rng::Stream;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,41 @@ impl ReplayBuffer {
         self.next = (self.next + 1) % self.capacity;
     }
 
+    /// Most rows that it holds.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The row stored at place `row`, below [`ReplayBuffer::len`].
+    pub fn row(&self, row: usize) -> Transition<'_> {
+        Transition {
+            observation: part(&self.observations, row, self.observation_width),
+            action_unit: part(&self.actions, row, self.action_width),
+            task_reward: self.task_rewards[row],
+            next_observation: part(&self.next_observations, row, self.observation_width),
+            terminated: self.terminated[row],
+        }
+    }
+
+    /// Places of the newest `count` rows, fewer where fewer are stored, from the newest back.
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..count.min(self.len())).map(|age| (self.next + self.capacity - 1 - age) % self.capacity)
+    }
+
+    /// Puts `rewards` in the place of the task rewards stored, which must be as many.
+    pub fn set_task_rewards(&mut self, rewards: &[f32]) {
+        self.task_rewards.copy_from_slice(rewards);
+    }
+
+    /// The same rows in a ring of another capacity: the newest ones where it is smaller.
+    #[must_use]
+    pub fn with_capacity_of(&self, capacity: usize) -> Self {
+        let mut resized = Self::new(capacity, self.observation_width, self.action_width);
+        let newest: Vec<usize> = self.newest(capacity).collect();
+        newest.into_iter().rev().for_each(|row| resized.push(self.row(row)));
+        resized
+    }
+
     /// How many rows have been stored after `row`.
     fn age(&self, row: usize) -> u64 {
         ((self.next + self.capacity - 1 - row) % self.capacity) as u64
@@ -141,6 +177,30 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::run::rng::Streams;
+
+    #[test]
+    fn a_resized_ring_keeps_its_newest_rows_in_order() {
+        let mut buffer = ReplayBuffer::new(4, 1, 1);
+        let push = |buffer: &mut ReplayBuffer, value: f32| {
+            let value = [value];
+            buffer.push(Transition {
+                observation: &value,
+                action_unit: &value,
+                task_reward: value[0],
+                next_observation: &value,
+                terminated: false,
+            });
+        };
+        (0..6).for_each(|value| push(&mut buffer, value as f32));
+        let mut larger = buffer.with_capacity_of(5);
+        push(&mut larger, 6.0);
+        assert_eq!(larger.task_rewards, [2.0, 3.0, 4.0, 5.0, 6.0]);
+        let mut smaller = buffer.with_capacity_of(2);
+        assert_eq!(smaller.task_rewards, [4.0, 5.0]);
+        push(&mut smaller, 6.0);
+        let newest: Vec<f32> = smaller.newest(9).map(|row| smaller.row(row).task_reward).collect();
+        assert_eq!(newest, [6.0, 5.0]);
+    }
 
     #[test]
     fn the_ring_overwrites_its_oldest_rows() {

@@ -2,10 +2,10 @@
 //! expert's against the learner's, with a gradient penalty.
 //!
 //! Like every discriminator here its network gives a cost `f`, low where the expert goes; the classifier's logit is `-f`.
-//! The reward is the logit, `log D - log(1 - D)`.
+//! The reward is the logit `log D - log(1 - D)` or one side of it, as [`GailReward`] says.
 
 use super::discriminator::{DiscriminatorMetrics, Pairs};
-use crate::config::{GailConfig, Optimizer};
+use crate::config::{GailConfig, GailReward, Optimizer};
 use crate::error::Result;
 use crate::nn::init::{self, Init};
 use crate::nn::mlp::{self, Activation, MlpSpec};
@@ -74,6 +74,15 @@ pub fn loss<B: MlpBackend>(
     }
 }
 
+/// `count` different rows of `pairs` in random order, one after the other.
+fn shuffled(pairs: &Pairs, count: usize, rng: &mut Stream) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    for index in 0..count {
+        order.swap(index, index + rng.index(pairs.len() - index));
+    }
+    order[..count].iter().flat_map(|row| pairs.row(*row)).copied().collect()
+}
+
 /// The classifier with its optimiser, whose moments stay.
 #[derive(Debug)]
 pub struct Classifier<B: Train> {
@@ -105,21 +114,17 @@ impl<B: Train> Classifier<B> {
         }
     }
 
-    /// `epochs` passes over the learner's pairs in shuffled minibatches, each against as many expert pairs drawn with
-    /// replacement. Gives what the last step saw.
+    /// `epochs` passes over both sides' pairs in shuffled minibatches of one size, side by side: a pass ends where the first
+    /// of them has no full minibatch left. Gives what the last step saw.
     pub fn train(&mut self, expert: &Pairs, learner: &Pairs, epochs: u64) -> DiscriminatorMetrics {
-        let mut order: Vec<usize> = (0..learner.len()).collect();
-        let size = self.config.batch_size.min(order.len());
+        let size = self.config.batch_size.min(learner.len()).min(expert.len());
         let mut metrics = DiscriminatorMetrics::default();
         for epoch in 1..=epochs {
-            for last in (1..order.len()).rev() {
-                order.swap(last, self.rows.index(last + 1));
-            }
-            let batches = order.len() / size;
-            for (index, rows) in order.chunks_exact(size).enumerate() {
-                let learner = self.put(rows.iter().flat_map(|row| learner.row(*row)).copied().collect(), size);
-                let expert = expert.sample(size, &mut self.rows);
-                let expert = self.put(expert, size);
+            let batches = learner.len().min(expert.len()) / size;
+            let [learner, expert] = [learner, expert].map(|side| shuffled(side, batches * size, &mut self.rows));
+            let chunk = size * self.spec.inputs();
+            for (index, (learner, expert)) in learner.chunks(chunk).zip(expert.chunks(chunk)).enumerate() {
+                let [learner, expert] = [learner, expert].map(|side| self.put(side.to_vec(), size));
                 let mixture = (0..size).map(|_| self.rows.unit() as f32).collect();
                 let mixture = self.put(mixture, size);
                 let measure = epoch == epochs && index + 1 == batches;
@@ -159,10 +164,15 @@ impl<B: Train> Classifier<B> {
         metrics
     }
 
-    /// `r(s, a) = -f(s, a)` of each pair.
+    /// The reward of each pair, of the configured form.
     pub fn rewards(&self, pairs: &Pairs) -> Vec<f32> {
         let rows = self.put(pairs.values.clone(), pairs.len());
-        values(mlp::forward(&self.spec, rows, self.parameters.get()).neg())
+        let cost = mlp::forward(&self.spec, rows, self.parameters.get());
+        values(match self.config.reward {
+            GailReward::Logit => cost.neg(),
+            GailReward::Positive => softplus(cost.neg()),
+            GailReward::Negative => softplus(cost).neg(),
+        })
     }
 
     fn put(&self, values: Vec<f32>, count: usize) -> Tensor<Inner<B>, 3> {

@@ -4,6 +4,8 @@
 pub mod discriminator;
 pub mod logistic;
 #[cfg(test)]
+mod logistic_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::learners::Batch;

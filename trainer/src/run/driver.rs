@@ -9,7 +9,7 @@ use super::rng::Streams;
 use super::{checkpoint, parallel, signals};
 use crate::config::RunConfig;
 use crate::envs::StepCounts;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::eval::{self, Episode};
 use crate::methods::{Method, Networks, Report};
 use crate::observe::{EvaluationLine, Event, MetricsLine, Observer};
@@ -177,7 +177,11 @@ fn run_stack<M: Method>(
     });
     let mut run = StackRun { config, directory, observer, method, seeds: seeds.collect::<Result<_>>()? };
     let outcome = run.finish();
-    if outcome.is_err() {
+    if let Err(error) = &outcome {
+        if error.kind() == Kind::Diverged {
+            // The method is what it was before the step that diverged: what it learned until then is worth keeping.
+            run.save()?;
+        }
         // What was evaluated before the failure stays readable.
         run.seeds.iter().for_each(|seed| _ = seed.journals.sync());
     }
@@ -263,6 +267,9 @@ impl<M: Method> StackRun<'_, M> {
             discriminator: report.discriminator,
             iq: report.iq,
             ppo: report.ppo,
+            world_model: report.world_model,
+            imagination: report.imagination,
+            rollout_length: report.rollout_length,
         })
     }
 
@@ -356,6 +363,11 @@ impl<M: Method> StackRun<'_, M> {
         }
         Ok(())
     }
+}
+
+/// Reads what the method of a run wrote into a checkpoint.
+pub fn read_method<R: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<R> {
+    checkpoint::load::<Checkpoint<R>>(path).map(|checkpoint| checkpoint.method)
 }
 
 /// Reads the beginning of a checkpoint.

@@ -1,12 +1,26 @@
-//! The ensemble on data whose law is known.
+//! The ensemble, its fit and its rollouts, on worlds whose law is known.
 
+use super::dynamics::{Dynamics, Imagined};
 use super::ensemble::{Ensemble, EnsembleConfig, bounded_log_variance};
+use super::fit::WorldModel;
+use super::normalizer::Bounds;
+use super::rollout::{Rules, imagine};
+use super::simulator::Simulator;
+use crate::config::{OutOfBounds, WorldModelConfig};
+use crate::envs::{Ending, Purpose, Termination, World, WorldConfig};
+use crate::error::{Kind, Result};
 use crate::nn::Cpu;
 use crate::nn::mlp::Activation;
 use crate::nn::optimizer::values;
-use crate::run::rng::Streams;
+use crate::replay::model_data::ModelData;
+use crate::replay::{ReplayBuffer, Transition};
+use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
+
+fn config(members: usize) -> EnsembleConfig {
+    EnsembleConfig { members, hidden: vec![32, 32], activation: Activation::Silu, weight_decay: 0.0, mean_clip: None }
+}
 
 fn rows(values: Vec<f32>, shape: [usize; 3]) -> Tensor<Flex, 3> {
     Tensor::from_data(TensorData::new(values, shape), &Default::default())
@@ -26,7 +40,7 @@ fn log_variances_are_bounded_as_published() {
 /// `y = 0.7 x₀ - 0.4 x₁ + N(0, 0.2²)`: the mean and the noise are found by every member.
 #[test]
 fn linear_dynamics_and_their_noise_are_recovered() {
-    let config = EnsembleConfig { members: 3, hidden: vec![32, 32], activation: Activation::Silu, weight_decay: 0.0 };
+    let config = config(3);
     let mut ensemble = Ensemble::<Cpu>::new(&config, 2, 1, Streams::new(4), &Default::default());
     let mut rng = Streams::new(4).stream("test");
     let (members, batch) = (3, 256);
@@ -48,4 +62,243 @@ fn linear_dynamics_and_their_noise_are_recovered() {
         let deviation = (0.5 * log_variance).exp();
         assert!((deviation - 0.2).abs() < 0.04, "deviation {deviation} at {point:?}, not 0.2");
     }
+}
+
+const NOISE: f32 = 0.1;
+
+/// `s' = A s + B a + N(0, 0.1²)` with two states and one action, and the reward `-s₀`.
+fn linear_step(state: [f32; 2], action: f32, rng: Option<&mut Stream>) -> [f32; 2] {
+    let mut noise = [0.0; 2];
+    if let Some(rng) = rng {
+        rng.fill_normal(&mut noise);
+    }
+    [
+        0.9 * state[0] + 0.2 * state[1] + NOISE * noise[0],
+        -0.1 * state[0] + 0.8 * state[1] + 0.5 * action + NOISE * noise[1],
+    ]
+}
+
+fn linear_data(count: usize, seed: u64) -> ModelData {
+    let mut rng = Streams::new(seed).stream("data");
+    let mut rows = ReplayBuffer::new(count, 2, 1);
+    for _ in 0..count {
+        let mut drawn = [0.0; 3];
+        rng.fill_normal(&mut drawn);
+        let (state, action) = ([drawn[0], drawn[1]], drawn[2].tanh());
+        rows.push(Transition {
+            observation: &state,
+            action_unit: &[action],
+            task_reward: -state[0],
+            next_observation: &linear_step(state, action, Some(&mut rng)),
+            terminated: false,
+        });
+    }
+    ModelData::new(&rows, (2, 1), count, true, true)
+}
+
+fn small() -> WorldModelConfig {
+    WorldModelConfig {
+        members: 4,
+        elites: 3,
+        hidden: vec![32],
+        learning_rate: 3e-3,
+        patience: 4,
+        weight_decay: 0.0,
+        ..WorldModelConfig::example()
+    }
+}
+
+fn model(config: &WorldModelConfig, data: &ModelData) -> WorldModel<Cpu> {
+    WorldModel::new(config, data, 1.0, Streams::new(1), &Default::default())
+}
+
+#[test]
+fn a_fitted_world_steps_as_the_true_one() {
+    let data = linear_data(4000, 5);
+    // Held-out errors judge means alone: variances need epochs beyond the last that counts as an improvement.
+    let config = WorldModelConfig { improvement: 0.0, patience: 8, batch_size: 64, ..small() };
+    let mut world = model(&config, &data);
+    let found = world.fit(&data).unwrap();
+    assert!(found.model_epochs >= 5 && found.model_rows == 4000, "{found:?}");
+    // Changes have noise 0.1, rewards none: mean squared error 2/3 · 0.01 at best.
+    assert!((0.0060..0.0085).contains(&found.model_error), "{found:?}");
+    let state = [0.5, -0.3];
+    let many = 6000;
+    let imagined = world.step(&state.repeat(many), &vec![0.4; many]).unwrap();
+    let expected = linear_step(state, 0.4, None);
+    for channel in 0..2 {
+        let drawn: Vec<f64> = imagined.next_observations.chunks(2).map(|next| f64::from(next[channel])).collect();
+        let mean = drawn.iter().sum::<f64>() / many as f64;
+        let deviation = (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / many as f64).sqrt();
+        assert!((mean - f64::from(expected[channel])).abs() < 0.03, "channel {channel}: mean {mean}");
+        assert!((deviation - f64::from(NOISE)).abs() < 0.03, "channel {channel}: deviation {deviation}");
+    }
+    let reward = imagined.task_rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / many as f64;
+    assert!((reward + 0.5).abs() < 0.02, "reward {reward}");
+    let [near, far] = [[0.1, 0.1], [30.0, -30.0]].map(|state| world.disagreement(&state, &[0.0])[0]);
+    assert!(far > 10.0 * near, "the elites disagree far from the data: {far} against {near}");
+    let inside = [[0.1, 0.1], [200.0, 0.0]].map(|state| world.bounds().contain(&state));
+    assert_eq!(inside, [true, false]);
+}
+
+#[test]
+fn elites_are_the_members_with_the_least_errors() {
+    let data = linear_data(600, 6);
+    let mut world = model(&WorldModelConfig { max_epochs: Some(3), ..small() }, &data);
+    // The third member begins far away, and three epochs do not bring it back.
+    world.spoil(2, 10.0);
+    world.fit(&data).unwrap();
+    let mut elites = world.elites().to_vec();
+    elites.sort_unstable();
+    assert_eq!(elites, [0, 1, 3]);
+}
+
+#[test]
+fn members_take_back_their_best_parameters() {
+    let data = linear_data(400, 7);
+    // A learning rate far too high: every epoch is worse than the start, and nothing may be left of them.
+    let wild = WorldModelConfig { learning_rate: 3.0, patience: 2, ..small() };
+    let mut world = model(&wild, &data);
+    let before = world.params();
+    let found = world.fit(&data).unwrap();
+    assert_eq!(found.model_epochs, 2, "patience");
+    assert!(world.params() == before, "the parameters are those from before");
+    let mut patient = model(&WorldModelConfig { patience: 3, ..small() }, &data);
+    let first = patient.fit(&data).unwrap();
+    let second = patient.fit(&data).unwrap();
+    assert!(second.model_error < 1.3 * first.model_error, "{first:?}, then {second:?}");
+    assert!(second.model_steps > first.model_steps, "optimiser and schedule go on from fit to fit");
+}
+
+#[test]
+fn a_fit_continues_bit_for_bit_from_its_record() {
+    let data = linear_data(300, 8);
+    let config = WorldModelConfig { patience: 1, ..small() };
+    let mut world = model(&config, &data);
+    world.fit(&data).unwrap();
+    let saved = postcard::to_stdvec(&world.record()).unwrap();
+    let mut other = model(&config, &data);
+    other.restore(postcard::from_bytes(&saved).unwrap()).unwrap();
+    for world in [&mut world, &mut other] {
+        world.fit(&data).unwrap();
+    }
+    assert!(world.record() == other.record());
+    let step = |world: &mut WorldModel<Cpu>| world.step(&[0.1; 14], &[0.2; 7]).unwrap();
+    assert_eq!(step(&mut world), step(&mut other));
+}
+
+#[test]
+fn a_diverging_fit_is_an_error_and_changes_nothing() {
+    let data = linear_data(300, 9);
+    let mut rows = ReplayBuffer::new(1, 2, 1);
+    rows.push(Transition {
+        observation: &[0.0, 0.0],
+        action_unit: &[0.0],
+        task_reward: 1.0,
+        next_observation: &[f32::MAX, -f32::MAX],
+        terminated: false,
+    });
+    let mut poisoned = data.clone();
+    (0..50).for_each(|_| poisoned.push_real(rows.row(0), &rows, &mut Streams::new(0).stream("test")));
+    let mut world = model(&WorldModelConfig { patience: 1, ..small() }, &data);
+    world.fit(&data).unwrap();
+    let before = world.record();
+    let error = world.fit(&poisoned).unwrap_err();
+    assert!(error.kind() == Kind::Diverged && error.to_string().contains("mean_clip"), "{error}");
+    assert!(world.record() == before);
+}
+
+#[test]
+fn clipped_means_stay_within() {
+    let clipped = EnsembleConfig { mean_clip: Some(0.05), ..config(2) };
+    let mut ensemble = Ensemble::<Cpu>::new(&clipped, 2, 1, Streams::new(4), &Default::default());
+    for _ in 0..200 {
+        ensemble.step(rows(vec![1.0; 16], [2, 4, 2]), rows(vec![3.0; 8], [2, 4, 1]), 1e-2);
+    }
+    let (means, _) = ensemble.predict(rows(vec![1.0; 2], [1, 1, 2]));
+    assert!(values(means).iter().all(|mean| (mean - 0.05).abs() < 1e-6), "at the clip, and no further");
+}
+
+/// In the place of the learned world, the true one leads where the environment goes.
+#[test]
+fn imagination_in_the_simulator_is_the_environment() {
+    for (task, most_apart) in [("pendulum", 1e-4), ("hopper", 2e-3)] {
+        let mut real = World::new(task, WorldConfig::default(), Streams::new(2), "test").unwrap();
+        real.reset().unwrap();
+        let width = real.task().observation_width();
+        let actuators = real.task().action_width();
+        let mut rng = Streams::new(2).stream("actions");
+        let plan: Vec<Vec<f32>> =
+            (0..25).map(|_| (0..actuators).map(|_| rng.uniform(-1.0, 1.0) as f32).collect()).collect();
+        let mut simulator = Simulator::new(task).unwrap();
+        let (termination, bounds) = (Termination::of(task).unwrap(), Bounds::unbounded(width));
+        let rules = Rules { termination: &termination, bounds: &bounds, out_of_bounds: OutOfBounds::Keep };
+        let (mut imagined, mut actions) = (Vec::new(), plan.iter());
+        let start = real.observation().to_vec();
+        imagine(
+            &mut simulator,
+            start,
+            plan.len() as u64,
+            rules,
+            |_| actions.next().unwrap().clone(),
+            |_, steps| {
+                imagined.extend(steps.kept().map(|(_, t)| (t.next_observation.to_vec(), t.task_reward, t.terminated)));
+            },
+            width,
+        )
+        .unwrap();
+        let mut taken = 0;
+        for (action, (state, reward, terminated)) in plan.iter().zip(&imagined) {
+            let step = real.step(action, Purpose::Policy).unwrap();
+            for (x, y) in state.iter().zip(real.observation()) {
+                assert!((x - y).abs() < most_apart * (1.0 + y.abs()), "{task}, step {taken}: {x}, not {y}");
+            }
+            // The first reward of a restored state measures progress from it; f32 positions limit the rest.
+            assert!((f64::from(*reward) - step.reward).abs() < 0.1, "{task}: reward {reward}, not {}", step.reward);
+            assert_eq!(*terminated, step.ending == Ending::Terminated, "{task}, step {taken}");
+            taken += 1;
+            if *terminated {
+                break;
+            }
+        }
+        assert_eq!(taken, imagined.len(), "{task}: imagination ends where the episode does");
+        assert!(taken >= 10, "{task}: {taken} steps were compared");
+    }
+    let error = Simulator::new("ant").unwrap().step(&[0.5; 105], &[0.0; 8]).unwrap_err();
+    assert!(error.to_string().contains("does not tell"), "{error}");
+}
+
+/// `s' = s + a`, where 5 is no number and 9 far away.
+struct Counting;
+
+impl Dynamics for Counting {
+    fn step(&mut self, observations: &[f32], actions: &[f32]) -> Result<Imagined> {
+        let next = observations.iter().zip(actions).map(|(s, a)| if s + a == 5.0 { f32::NAN } else { s + a });
+        Ok(Imagined { next_observations: next.collect(), task_rewards: Vec::new() })
+    }
+}
+
+#[test]
+fn rollouts_end_where_they_must_and_are_counted() {
+    let termination = Termination::of("pendulum").unwrap();
+    let bounds = Bounds::of(&[0.0, 7.0], 1, 1, 0.0);
+    let run = |out_of_bounds, starts: &[f32]| {
+        let rules = Rules { termination: &termination, bounds: &bounds, out_of_bounds };
+        let mut kept: Vec<(f32, f32)> = Vec::new();
+        let act = |rows: &[f32]| vec![1.0; rows.len()];
+        let keep = |_: &mut Counting, steps: super::rollout::Steps<'_>| {
+            kept.extend(steps.kept().map(|(_, t)| (t.observation[0], t.next_observation[0])));
+        };
+        imagine(&mut Counting, starts.to_vec(), 3, rules, act, keep, 1).map(|counted| (kept, counted))
+    };
+    let (kept, counted) = run(OutOfBounds::Keep, &[0.0, 3.0, 6.0, 1.0]).unwrap();
+    let expected = [(0., 1.), (3., 4.), (6., 7.), (1., 2.), (1., 2.), (7., 8.), (2., 3.), (2., 3.), (8., 9.), (3., 4.)];
+    assert_eq!(kept, expected);
+    assert_eq!((counted.imagined_steps, counted.imagined_not_finite, counted.imagined_out_of_bounds), (10, 1, 2));
+    let (kept, _) = run(OutOfBounds::Clip, &[6.0]).unwrap();
+    assert_eq!(kept, [(6.0, 7.0), (7.0, 7.0), (7.0, 7.0)]);
+    let (kept, counted) = run(OutOfBounds::Drop, &[6.0]).unwrap();
+    assert_eq!((kept.len(), counted.imagined_out_of_bounds), (1, 1));
+    let error = run(OutOfBounds::Keep, &[4.0]).unwrap_err();
+    assert!(error.kind() == Kind::Diverged, "{error}");
 }

@@ -153,7 +153,8 @@ fn the_classifier_loss_and_gradients() {
     let config: GailConfig = serde_json::from_value(json!({
         "hidden": [16, 16], "learning_rate": 1.0, "batch_size": 8, "gradient_penalty": v["penalty_coefficient"],
         "gradient_target": v["penalty_target"], "epochs": 1, "warmup_epochs": 1, "warmup_updates": 0, "expert_every": 1,
-        "sees_unclamped_actions": false, "scales_rewards_as_it_goes": false,
+        "reward": "logit", "sees_unclamped_actions": false, "sees_observations_as_acted": false,
+        "scales_rewards_as_it_goes": false,
     }))
     .unwrap();
     let spec = MlpSpec::new(1, 5, &[16, 16], 1).with_activation(Activation::Tanh);

@@ -1,0 +1,175 @@
+//! Readers on damaged bytes: an error or a value, never a panic, and no allocation out of proportion to the input.
+
+#![cfg(all(feature = "onnx", feature = "robot"))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod counting;
+
+use std::collections::BTreeMap;
+
+use counting::largest_allocation_in;
+use policy_runtime::bundle::{FORMAT, FORMAT_VERSION, FileRecord, Manifest, POLICY_FILE};
+use policy_runtime::frame::{FrameHeader, FrameKind, decode, encode, frame_bytes};
+use policy_runtime::link::{read_frame, recorded_rows};
+use policy_runtime::probe::Draws;
+use policy_runtime::robot::RobotFile;
+use policy_runtime::selfcheck::{Golden, ProbeKind};
+use policy_runtime::{Channel, Contract, EngineChoice, Policy};
+
+/// Most bytes of one allocation per byte of input, beyond a fixed share for messages and tables.
+const BYTES_PER_BYTE: usize = 64;
+const FIXED_BYTES: usize = 1 << 16;
+
+/// Flipped bits, other bytes, removed, doubled and moved pieces, extreme numbers.
+fn mutate(good: &[u8], draws: &mut Draws) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    for _ in 0..1 + draws.next_u64() % 4 {
+        let at = |draws: &mut Draws, length: usize| (draws.next_u64() % length.max(1) as u64) as usize;
+        let (from, piece) = (at(draws, bytes.len()), 1 + at(draws, 16));
+        let to = (from + piece).min(bytes.len());
+        match draws.next_u64() % 8 {
+            0 => bytes.truncate(from),
+            1 => drop(bytes.drain(from..to)),
+            2 => {
+                let copy = bytes[from..to].to_vec();
+                bytes.splice(from..from, copy);
+            }
+            3 => bytes[from..to].fill(0xff),
+            4 => bytes[from..to].fill(b'9'),
+            5 => {
+                let words: [&[u8]; 8] = [b"NaN", b"-1", b"1e999", b"null", b"{", b"[[", b"\"", b"\x80\x80\x80\x80\x08"];
+                let word = words[at(draws, words.len())];
+                bytes.splice(from..to, word.iter().copied());
+            }
+            _ => {
+                if let Some(byte) = bytes.get_mut(from) {
+                    *byte ^= 1 << (draws.next_u64() % 8);
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// Reads `good`, which must work, and `rounds` damaged forms of it.
+fn survive(name: &str, good: &[u8], rounds: usize, mut read: impl FnMut(&[u8]) -> bool) {
+    assert!(read(good), "{name}: the whole thing is read");
+    let mut draws = Draws::new(11);
+    let mut refused = 0;
+    for round in 0..rounds {
+        let bytes = mutate(good, &mut draws);
+        let mut accepted = false;
+        let largest = largest_allocation_in(|| accepted = read(&bytes));
+        let limit = BYTES_PER_BYTE * bytes.len() + FIXED_BYTES;
+        assert!(largest <= limit, "{name}, round {round}: {largest} bytes at once for {} of input", bytes.len());
+        refused += usize::from(!accepted);
+    }
+    assert!(refused > rounds / 20, "{name}: mutations too tame, {refused} of {rounds} refused");
+}
+
+fn contract() -> Contract {
+    Contract {
+        task: "leg".into(),
+        observation: vec![Channel::unbounded("angle", "rad"), Channel::bounded("velocity", "rad/s", -9.0, 9.0)],
+        action: vec![Channel::bounded("torque", "N*m", -2.0, 2.0)],
+        control_period_secs: 0.01,
+        fallback: policy_runtime::Fallback::Zero,
+        max_observation_age_secs: Some(0.02),
+        guards: Default::default(),
+    }
+}
+
+#[test]
+fn manifests() {
+    let golden = Golden {
+        kind: ProbeKind::Random,
+        observation: vec![0.5, -1.0],
+        action: vec![0.25],
+        activation_scale: 1.0,
+        judgement: None,
+    };
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        format_version: FORMAT_VERSION,
+        contract: contract(),
+        files: BTreeMap::from([(POLICY_FILE.into(), FileRecord::of(b"model"))]),
+        golden: vec![golden; 3],
+        monitor: None,
+        embedded: Vec::new(),
+        agreement: Vec::new(),
+        provenance: serde_json::json!({"maker": "test"}),
+        training: serde_json::Value::Null,
+    };
+    let good = serde_json::to_vec(&manifest).unwrap();
+    survive("manifest", &good, 5000, |bytes| Manifest::from_json(bytes).is_ok());
+    let contract = contract().to_json().unwrap().into_bytes();
+    survive("contract", &contract, 5000, |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|text| Contract::from_json(text).is_ok())
+    });
+    let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
+    assert!(Manifest::from_json(&deep).is_err(), "nesting does not exhaust the stack");
+}
+
+#[test]
+fn frames() {
+    let header = FrameHeader { kind: FrameKind::Observation, sequence: 3, stamp_nanos: 5, code: 0 };
+    let mut frame = vec![0; frame_bytes(5)];
+    encode(&header, &[1.0, f32::NAN, 3.0, -4.0, 0.5], &mut frame).unwrap();
+    let recording = frame.repeat(4);
+    survive("frame", &frame, 20_000, |bytes| decode(bytes, FrameKind::Observation, &mut [0.0; 5]).is_ok());
+    survive("recording", &recording, 5000, |bytes| recorded_rows(bytes, 5).is_ok());
+    survive("stream", &recording, 5000, |mut bytes| {
+        let (mut buffer, mut values) = (vec![0; frame_bytes(5)], [0.0; 5]);
+        loop {
+            match read_frame(&mut bytes, &mut buffer, &mut values) {
+                Ok(Some(_)) => {}
+                ended => return ended.is_ok(),
+            }
+        }
+    });
+}
+
+#[test]
+fn robot_files() {
+    let good = br#"
+        robot = "leg"
+        max_observation_age_secs = 0.03
+        [guards]
+        entry_secs = 0.5
+        max_rate_per_sec = { torque = 40.0 }
+        [[observation]]
+        name = "deg"
+        unit = "deg"
+        channel = "angle"
+        scale = 0.0174
+        [[constant]]
+        channel = "velocity"
+        value = 0.7
+        [[action]]
+        name = "m1"
+        unit = "N*m"
+        channel = "torque"
+    "#;
+    survive("robot file", good, 5000, |bytes| {
+        RobotFile::from_toml(bytes).is_ok_and(|file| {
+            file.mapping(&contract()).is_ok() && file.terms().applied_to(&contract()).validate().is_ok()
+        })
+    });
+    let deep = [&b"robot = "[..], &b"[".repeat(100_000), &b"]".repeat(100_000)].concat();
+    assert!(RobotFile::from_toml(&deep).is_err(), "nesting does not exhaust the stack");
+}
+
+#[test]
+fn onnx_files() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../trainer/experts/pendulum.onnx");
+    let good = std::fs::read(path).unwrap();
+    // Damage to the weights is no damage to the format: begin and end have the structure.
+    survive("onnx", &good, 60, |bytes| Policy::from_onnx(bytes, EngineChoice::Native).is_ok());
+    let mut draws = Draws::new(3);
+    for _ in 0..60 {
+        let cut = good.len() - 4096;
+        let end = [&good[..cut], &mutate(&good[cut..], &mut draws)].concat();
+        let largest = largest_allocation_in(|| drop(Policy::from_onnx(&end, EngineChoice::Native)));
+        assert!(largest <= BYTES_PER_BYTE * end.len() + FIXED_BYTES, "{largest} bytes at once");
+    }
+}

@@ -1,0 +1,156 @@
+//! HyPER as users run it: the whole line on Pendulum with tiny networks, its options, and what it refuses.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+use std::fs;
+use std::path::Path;
+
+use hype_tests::{demonstrations, hype, hype_policy, start, wait_for_lines};
+use trainer::run::directory::{Slot, checkpoint_path};
+
+const TINY: &str = "--set sac.hidden=[16,16] --set sac.batch_size=32 --set sac.grad_steps=2 --set sac.exploration_steps=60 \
+                    --set eval.every=100 --set eval.episodes=1 --set world_model.hidden=[16,16] --set world_model.members=3 \
+                    --set world_model.elites=2 --set world_model.patience=1 --set world_model.fit_every=20 \
+                    --set imagination.starts_per_step=5 --set reward.hidden=[16,16] --set reward.batch_size=64 \
+                    --set reward.members=3 --set reward.update_every=160 --set reward.rollout_episodes=1";
+
+fn line(more: &str) -> String {
+    format!("train hyper pendulum --demos {} {TINY} --env-steps 420 {more}", demonstrations().display())
+}
+
+fn read(run: &Path, name: &str) -> Vec<u8> {
+    fs::read(run.join(name)).unwrap()
+}
+
+fn last_metrics(run: &Path) -> serde_json::Value {
+    let text = String::from_utf8(read(run, "metrics.jsonl")).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+#[track_caller]
+fn assert_same_run(found: &Path, expected: &Path) {
+    for name in ["eval.jsonl", "metrics.jsonl"] {
+        assert!(!read(expected, name).is_empty() && read(found, name) == read(expected, name), "{name} differs");
+    }
+    for slot in [Slot::Last, Slot::Best] {
+        let path = checkpoint_path(Path::new(""), slot, 0);
+        let path = path.to_str().unwrap();
+        assert!(read(found, path) == read(expected, path), "{path} differs");
+    }
+}
+
+#[test]
+fn killed_and_stopped_runs_continue_bit_for_bit() {
+    for more in
+        ["--set hyper.ema=true --set imagination.pessimism=0.5", "--preset code --set reset.schedule=sliding-window"]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        hype(folder.path(), &line(&format!("{more} -o whole"))).good();
+        let often = "--set checkpoint_every_secs=0";
+        let mut child = start(folder.path(), &line(&format!("{more} {often} -o run")));
+        wait_for_lines(&mut child, &folder.path().join("run/seeds/0/eval.jsonl"), 2);
+        child.signal("KILL");
+        assert_eq!(child.end().code, None, "killed before its end");
+        let mut child = start(folder.path(), "resume run");
+        wait_for_lines(&mut child, &folder.path().join("run/seeds/0/eval.jsonl"), 3);
+        child.signal("TERM");
+        assert!([Some(0), Some(130)].contains(&child.end().code));
+        hype(folder.path(), "resume run").good();
+        assert_same_run(&folder.path().join("run"), &folder.path().join("whole"));
+    }
+}
+
+#[test]
+fn every_step_is_counted_and_the_bundle_is_what_acts() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), &line("--set hyper.ema=true -o run")).good();
+    let run = folder.path().join("run");
+    let metrics = last_metrics(&run);
+    // 60 steps explore; fits follow every 20 of the other 360, two gradient steps each of them once there is something imagined.
+    let grad_steps = 2 * (360 - 19);
+    assert_eq!(metrics["grad_steps"], 2 * (grad_steps / 160) * 80, "the line of the last discriminator update");
+    let updates = u64::from(grad_steps as u32 / 160);
+    let total = metrics["env_steps_total"].as_u64().unwrap() - metrics["env_steps"].as_u64().unwrap();
+    assert_eq!(total, 200 * updates, "an episode of 200 real steps for each of {updates} discriminator updates");
+    assert!(metrics["model_error"].as_f64().unwrap() > 0.0 && metrics["rollout_length"].as_u64().unwrap() >= 1);
+    assert!(metrics["imagined_steps"].as_u64().unwrap() >= 1000 && metrics["imagined_terminals"] == 0);
+
+    hype(folder.path(), "export run -o bundle").good();
+    hype_policy(folder.path(), "verify bundle").good();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&read(&folder.path().join("bundle"), "manifest.json")).unwrap();
+    assert!(manifest.to_string().contains("hyper"), "{manifest}");
+    assert!(folder.path().join("bundle/discriminator.onnx").exists());
+    // The run's own evaluation of the average, and the exported policy's, are of one policy.
+    let play = |policy: &str| hype(folder.path(), &format!("eval {policy} --episodes 2 --json")).good().json();
+    let (of_run, of_bundle) = (play("run"), play("bundle"));
+    assert!(
+        (of_run["mean_return"].as_f64().unwrap() - of_bundle["mean_return"].as_f64().unwrap()).abs() < 1.0,
+        "{of_run} {of_bundle}"
+    );
+}
+
+#[test]
+fn pairs_from_the_policy_buffer_cost_no_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), &line("--disc-from policy-buffer -o run")).good();
+    let metrics = last_metrics(&folder.path().join("run"));
+    assert_eq!(metrics["env_steps_total"], metrics["env_steps"]);
+    assert!(metrics["disc_gap"].is_number());
+    hype(folder.path(), &line("--disc-episodes 2 -o two")).good();
+    let metrics = last_metrics(&folder.path().join("two"));
+    let extra = metrics["env_steps_total"].as_u64().unwrap() - metrics["env_steps"].as_u64().unwrap();
+    assert_eq!(extra % 400, 0, "two whole episodes each time");
+    assert!(extra > 0);
+}
+
+#[test]
+fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = format!("{TINY} --env-steps 300 --reward true");
+    hype(folder.path(), &format!("train hyper pendulum {tiny} -o run")).good();
+    let last = String::from_utf8(read(&folder.path().join("run"), "eval.jsonl")).unwrap();
+    assert_eq!(last.lines().count(), 3);
+    hype(folder.path(), "export run -o bundle").good();
+    assert!(!folder.path().join("bundle/discriminator.onnx").exists());
+    hype(folder.path(), &line("--reward true -o lamps")).good();
+
+    // Another run begins with its dynamics: the first fit starts from a small error.
+    let from = format!("train hyper pendulum {tiny} --world-model run -o second");
+    hype(folder.path(), &from).good();
+    let config = fs::read_to_string(folder.path().join("second/config.toml")).unwrap();
+    assert!(config.contains("from = \"/"), "an absolute path, for a resume from elsewhere: {config}");
+    hype(folder.path(), &line("--world-model run -o third")).refused(3, &["--reward true in both"]);
+    let other = line("--reward true --world-model run --set world_model.members=4 -o third");
+    hype(folder.path(), &other).refused(3, &["4 members", "3 members"]);
+    hype(folder.path(), &line("--world-model none -o third")).refused(2, &["there is no run"]);
+    assert!(!folder.path().join("third").exists());
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let demos = demonstrations().display();
+    for (line, words) in [
+        ("train hyper pendulum".to_owned(), vec!["learns from demonstrations"]),
+        (line("--reward nonsense"), vec!["--reward nonsense", "true"]),
+        (format!("train hype pendulum --demos {demos} --reward true"), vec!["imagination.reward", "--reward"]),
+        (format!("train mm pendulum --demos {demos} --preset small"), vec!["small", "fixed"]),
+        (format!("train filter pendulum --demos {demos} --set reset.schedule=sliding-window"), vec!["reset.schedule"]),
+        (line("--set world_model.elites=9"), vec!["world_model.elites", "1 to 3"]),
+        (line("--set imagination.lengths=[20,10,1,2]"), vec!["imagination.lengths"]),
+    ] {
+        hype(folder.path(), &format!("{line} -o run")).refused(2, &words);
+        assert!(!folder.path().join("run").exists(), "{line}");
+    }
+}
+
+/// A learning rate without bounds: the run ends with a message and a checkpoint of the last good state.
+#[test]
+fn a_diverging_model_stops_the_run_with_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = hype(folder.path(), &line("--set world_model.learning_rate=1e30 -o run"));
+    told.refused(1, &["diverged", "world_model.learning_rate"]);
+    let played = hype(folder.path(), "eval run --episodes 1 --json").good().json();
+    assert!(played["mean_return"].as_f64().unwrap().is_finite());
+}

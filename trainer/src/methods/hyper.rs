@@ -1,0 +1,531 @@
+//! HyPER: inverse reinforcement learning inside a learned world (arXiv 2402.08848, algorithm 4).
+//!
+//! Real steps teach a model of the dynamics. The search for a better policy goes on in that model, from states of the expert
+//! and of the learner, so that hardly any exploration of the real world is left.
+//!
+//! ```text
+//! f ← random cost;  π ← random policy;  explore with π
+//! for each real step:
+//!     act with π's mean, remember the step (and a random one of the expert)    act
+//!     every `world_model.fit_every` steps:
+//!         fit the ensemble to expert and learner steps                         fit_model
+//!         from expert or learner states, roll π out in the model               imagine
+//!     actor-critic steps on imagined rows, labelled r = -f as it stands now    improve_policy
+//!     every `reward.update_every` of those:
+//!         roll out π for whole real episodes                                   rollout_current_policy
+//!         one step of f down  E_expert[f] - E_π[f] + penalty                   ascend_reward
+//! ```
+//!
+//! | paper | here |
+//! |---|---|
+//! | `f`, `F` | [`Discriminator`], an ensemble; `reward.reduction` says how its costs become one |
+//! | `M`: the model | [`WorldModel`], behind [`Dynamics`](crate::world_model::dynamics::Dynamics) |
+//! | policy optimiser | [`Learner`], as in the other methods; [`Ema`] acts where the preset averages |
+//! | resets to expert states | [`Starts`]: `reset.probability`, `reset.schedule` |
+//!
+//! With `imagination.reward = "task"` there is no discriminator: the ensemble predicts the task's own reward as one more output,
+//! demonstrations are optional, and the page is MBPO (Janner et al. 2019); with demonstrations LAMPS on the true reward.
+//!
+//! Seeds do not stack: fits take as many epochs as they need, another number for each seed.
+
+use super::demonstrated::Demonstrated;
+use super::{DiscriminatorNetwork, Method, Networks, Reading, Report, one};
+use crate::config::{
+    Acting, HyperConfig, ImaginationConfig, PairSource, RateSchedule, RewardConfig, RewardSource, RunConfig,
+    WorldModelConfig,
+};
+use crate::envs::{Ending, Purpose, StepCounts, Termination, World, WorldCheckpoint, WorldConfig};
+use crate::error::Result;
+use crate::learners::Batch;
+use crate::learners::actor::Actor;
+use crate::learners::block::Block;
+use crate::learners::ema::{Ema, EmaRecord};
+use crate::learners::learner::{Learner, LearnerMetrics, LearnerRecord};
+use crate::learners::td3_bc::Objective;
+use crate::nn::{Inner, Train};
+use crate::replay::model_data::ModelData;
+use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
+use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs};
+use crate::run::rng::{Stream, Streams};
+use crate::world_model::fit::{FitMetrics, WorldModel, WorldModelRecord};
+use crate::world_model::rollout::{Imagination, Rules, imagine};
+use crate::world_model::schedule::rollout_length;
+use crate::world_model::starts::Starts;
+use serde::{Deserialize, Serialize};
+
+/// Environment steps per [`Method::advance`], at most.
+const PIECE: u64 = 25;
+
+/// The tables of the configuration that HyPER reads beside the learner's.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// The model.
+    pub world_model: WorldModelConfig,
+    /// Rollouts in it.
+    pub imagination: ImaginationConfig,
+    /// The rest.
+    pub hyper: HyperConfig,
+    /// The discriminator.
+    pub reward: RewardConfig,
+}
+
+/// HyPER of one seed.
+pub struct Hyper<B: Train> {
+    config: RunConfig,
+    tables: Tables,
+    policy: Learner<B>,
+    ema: Option<Ema<Inner<B>>>,
+    discriminator: Option<Discriminator<B>>,
+    model: WorldModel<B>,
+    buffers: Buffers,
+    world: World,
+    termination: Termination,
+    streams: Streams,
+    draws: Draws,
+    progress: Progress,
+    device: B::Device,
+}
+
+/// The four buffers, by what they are for (in the published code `expert_buffer`, `policy_buffer`, `hybrid_buffer` and
+/// `learner_buffer`).
+struct Buffers {
+    /// Demonstrations: states to start from, rows for the model, pairs for the discriminator.
+    to_start_from_expert: Demonstrated,
+    /// The learner's real steps: states to start from.
+    to_start_from_policy: ReplayBuffer,
+    /// Demonstrations and real steps, as the model is fitted to them.
+    to_fit_model: ModelData,
+    /// Imagined steps.
+    to_train_policy: ReplayBuffer,
+}
+
+/// Random streams of the loop itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Draws {
+    /// Actions in the environment.
+    act: Stream,
+    /// Expert steps that accompany real ones.
+    accompany: Stream,
+    /// Start states.
+    start: Stream,
+    /// Actions in imagination.
+    imagine: Stream,
+    /// Rows of the policy's batches.
+    rows: Stream,
+}
+
+/// How far the run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    env_steps: u64,
+    grad_steps: u64,
+    /// Those since the discriminator last moved.
+    iteration_steps: u64,
+    iteration: u64,
+    needs_reset: bool,
+    /// Real steps since the discriminator last moved.
+    fresh_steps: u64,
+    rollout_counts: StepCounts,
+    imagination: Imagination,
+    fit: Option<FitMetrics>,
+}
+
+/// Everything of [`Hyper`], for a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HyperRecord<R, D> {
+    policy: LearnerRecord,
+    ema: Option<EmaRecord>,
+    discriminator: Option<DiscriminatorRecord>,
+    model: WorldModelRecord,
+    to_start_from_policy: R,
+    to_fit_model: D,
+    to_train_policy: R,
+    world: WorldCheckpoint,
+    draws: Draws,
+    progress: Progress,
+}
+
+impl<R, D> HyperRecord<R, D> {
+    /// The dynamics that the run learned.
+    pub fn into_model(self) -> WorldModelRecord {
+        self.model
+    }
+}
+
+impl<B: Train> Hyper<B> {
+    /// A fresh run of the first of `seeds`: they do not stack. `begin_with` is another run's model.
+    pub fn new(
+        config: &RunConfig,
+        tables: Tables,
+        expert: Demonstrated,
+        begin_with: Option<WorldModelRecord>,
+        seeds: &[u64],
+        device: &B::Device,
+    ) -> Result<Self> {
+        let streams = Streams::new(seeds[0]);
+        let world = WorldConfig { tremble: config.env.tremble, demo_resets: None };
+        let world = World::new(&config.task, world, streams, "env/train")?;
+        let widths = (world.task().observation_width(), world.task().action_width());
+        let policy = Learner::new(config, widths.0, widths.1, &[streams], device);
+        let ema = tables.hyper.ema.then(|| Ema::new(policy.actor_parameters(), widths.1, device));
+        let learns_reward = tables.imagination.reward == RewardSource::Task;
+        let discriminator =
+            (!learns_reward).then(|| Discriminator::new(&tables.reward, expert.pairs.width, &[streams], device));
+        let model = &tables.world_model;
+        let to_fit_model =
+            ModelData::new(&expert.rows, widths, model.capacity, model.pinned_demonstrations, learns_reward);
+        let mut model = WorldModel::new(model, &to_fit_model, tables.imagination.margin, streams, device);
+        if let Some(other) = begin_with {
+            model.begin_with(other)?;
+        }
+        let buffers = Buffers {
+            to_start_from_expert: expert,
+            to_start_from_policy: ReplayBuffer::new(config.rhythm().replay_capacity, widths.0, widths.1),
+            to_fit_model,
+            to_train_policy: ReplayBuffer::new(1, widths.0, widths.1),
+        };
+        let draws = Draws {
+            act: streams.stream("policy_noise"),
+            accompany: streams.stream("hyper/accompany"),
+            start: streams.stream("hyper/start"),
+            imagine: streams.stream("hyper/imagine"),
+            rows: streams.stream("replay"),
+        };
+        Ok(Self {
+            termination: Termination::of(&config.task)?,
+            progress: Progress { needs_reset: true, ..Progress::default() },
+            config: config.clone(),
+            device: device.clone(),
+            tables,
+            policy,
+            ema,
+            discriminator,
+            model,
+            buffers,
+            world,
+            streams,
+            draws,
+        })
+    }
+
+    /// The policy that acts, is evaluated and is exported.
+    fn actor(&self) -> &Actor {
+        match &self.ema {
+            Some(ema) => ema.actor(),
+            None => &self.policy.policies()[0],
+        }
+    }
+
+    fn explores(&self) -> bool {
+        self.progress.env_steps < self.config.rhythm().exploration_steps
+    }
+
+    /// Real steps after exploration: the published code's clock.
+    fn learned_steps(&self) -> u64 {
+        self.progress.env_steps - self.config.rhythm().exploration_steps.min(self.progress.env_steps)
+    }
+
+    /// One real step, remembered: with drawn actions while exploring, with the mean afterwards.
+    fn act(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.progress.needs_reset) {
+            self.world.reset()?;
+        }
+        let observation = self.world.observation().to_vec();
+        let (action, purpose) = if self.explores() {
+            (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Exploration)
+        } else if self.tables.hyper.acting == Acting::Sample {
+            (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Policy)
+        } else {
+            (self.actor().act(&observation, None), Purpose::Policy)
+        };
+        let step = self.world.step(&action, purpose)?;
+        self.progress.needs_reset = step.ending != Ending::Continues;
+        let transition = Transition {
+            observation: &observation,
+            action_unit: &action,
+            task_reward: step.reward as f32,
+            next_observation: self.world.observation(),
+            terminated: step.ending == Ending::Terminated,
+        };
+        self.buffers.to_start_from_policy.push(transition);
+        let expert = &self.buffers.to_start_from_expert.rows;
+        self.buffers.to_fit_model.push_real(transition, expert, &mut self.draws.accompany);
+        self.progress.env_steps += 1;
+        self.progress.fresh_steps += 1;
+        Ok(())
+    }
+
+    /// The ensemble on everything that is known of the world.
+    fn fit_model(&mut self) -> Result<()> {
+        self.progress.fit = Some(self.model.fit(&self.buffers.to_fit_model)?);
+        Ok(())
+    }
+
+    /// Rollouts of the policy, which samples, in the elites.
+    fn imagine(&mut self) -> Result<()> {
+        let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
+        let length = self.rollout_length();
+        self.resize_imagined(rollouts as u64 * length);
+        let starts = Starts {
+            expert: &self.buffers.to_start_from_expert,
+            policy: &self.buffers.to_start_from_policy,
+            reset: &self.config.reset,
+            progress: self.progress.env_steps as f64 / self.config.env_steps as f64,
+        };
+        let started = starts.draw(rollouts, &mut self.draws.start);
+        let bounds = self.model.bounds().clone();
+        let rules = Rules {
+            termination: &self.termination,
+            bounds: &bounds,
+            out_of_bounds: self.tables.imagination.out_of_bounds,
+        };
+        let (pessimism, learns_reward) = (self.tables.imagination.pessimism, self.discriminator.is_none());
+        let remember = &mut self.buffers.to_train_policy;
+        let (policy, stream) = (&self.policy, &mut self.draws.imagine);
+        self.progress.imagination += imagine(
+            &mut self.model,
+            started.observations,
+            length,
+            rules,
+            |observations| policy.draw(observations, stream),
+            |model, steps| {
+                let doubt = (pessimism > 0.0).then(|| model.disagreement(steps.observations, steps.actions));
+                for (row, step) in steps.kept() {
+                    let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
+                    let reward = if learns_reward { step.task_reward } else { 0.0 };
+                    // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
+                    let stored = match penalty {
+                        None if !learns_reward => f32::NAN,
+                        penalty => reward - penalty.unwrap_or(0.0),
+                    };
+                    remember.push(Transition { task_reward: stored, ..step });
+                }
+            },
+            self.world.task().observation_width(),
+        )?;
+        Ok(())
+    }
+
+    fn rollout_length(&self) -> u64 {
+        let epoch = self.learned_steps().saturating_sub(1) / self.tables.imagination.epoch_steps + 1;
+        rollout_length(self.tables.imagination.lengths, epoch)
+    }
+
+    /// Room for the imagination of `epochs_retained` epochs, each phase of which brings `phase` steps at most.
+    fn resize_imagined(&mut self, phase: u64) {
+        let phases = self.tables.imagination.epoch_steps.div_ceil(self.tables.world_model.fit_every);
+        let capacity = (phase * phases * self.tables.imagination.epochs_retained) as usize;
+        if self.buffers.to_train_policy.capacity() != capacity {
+            self.buffers.to_train_policy = self.buffers.to_train_policy.with_capacity_of(capacity);
+        }
+    }
+
+    /// The gradient steps that follow a real one, each on a fresh imagined batch (with demonstrated rows where
+    /// `hybrid.schedule` asks for them).
+    fn improve_policy(&mut self) -> Option<LearnerMetrics> {
+        let rhythm = self.config.rhythm();
+        if self.buffers.to_train_policy.len() < rhythm.batch_size {
+            return None;
+        }
+        let is_hybrid = !self.config.hybrid.schedule.is_empty();
+        let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
+        let (mut measured, mut left) = (None, rhythm.grad_steps);
+        while left > 0 {
+            let steps = left.min(B::STEPS_PER_TRANSFER as u64);
+            let (rows, sizes) = self.draw_rows(steps);
+            let noise = self.policy.draw_noise(&sizes, 0);
+            let block = Block::new(vec![rows], sizes, &self.device);
+            for (index, noise) in noise.into_iter().enumerate() {
+                left -= 1;
+                let (batch, rate) = (self.label(block.batch(index)), self.learning_rate());
+                let figures = self.policy.step(&batch, noise, objective, None, rate, left == 0);
+                measured = figures.map(|mut figures| figures.swap_remove(0)).or(measured);
+                self.progress.grad_steps += 1;
+                self.progress.iteration_steps += 1;
+                if let Some(ema) = &mut self.ema {
+                    ema.follow(|| self.policy.actor_parameters().1);
+                }
+            }
+        }
+        measured
+    }
+
+    /// Rows for `steps` batches, and the sizes of those.
+    fn draw_rows(&mut self, steps: u64) -> (Rows, Vec<usize>) {
+        let (expert, imagined) = (&self.buffers.to_start_from_expert.rows, &self.buffers.to_train_policy);
+        let (size, schedule) = (self.config.rhythm().batch_size, &self.config.hybrid.schedule);
+        let mut rows = Rows::default();
+        let batches = self.progress.grad_steps..self.progress.grad_steps + steps;
+        let stream = &mut self.draws.rows;
+        let draw = |batch| hybrid::sample_into(expert, imagined, schedule, batch, size, stream, &mut rows);
+        let sizes = batches.map(draw).collect();
+        if self.discriminator.is_some() {
+            // Demonstrated rows carry no penalty.
+            rows.task_rewards.iter_mut().filter(|reward| reward.is_nan()).for_each(|reward| *reward = 0.0);
+        }
+        (rows, sizes)
+    }
+
+    /// A batch with the reward in force; what was stored with its rows is the task's reward or the penalty for doubt.
+    fn label(&self, batch: Batch<Inner<B>>) -> Batch<Inner<B>> {
+        let Some(discriminator) = &self.discriminator else { return batch };
+        let reward = discriminator.reward(batch.observation.clone(), batch.action.clone());
+        let reward = if self.tables.imagination.pessimism > 0.0 { reward + batch.reward } else { reward };
+        Batch { reward, ..batch }
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let rhythm = self.config.rhythm();
+        let share = |steps: u64, of: u64| (1.0 - steps as f64 / of as f64).max(1e-8);
+        rhythm.learning_rate
+            * match rhythm.learning_rate_schedule {
+                RateSchedule::Constant => 1.0,
+                RateSchedule::Linear => share(self.progress.env_steps, self.config.env_steps),
+                RateSchedule::Sawtooth => share(self.progress.iteration_steps, self.tables.reward.update_every),
+            }
+    }
+
+    fn reward_is_due(&self) -> bool {
+        self.discriminator.is_some() && self.progress.iteration_steps >= self.tables.reward.update_every
+    }
+
+    /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real
+    /// steps, at least an episode's worth of them.
+    fn rollout_current_policy(&mut self) -> Result<Pairs> {
+        let mut pairs = Pairs::new(self.buffers.to_start_from_expert.pairs.width);
+        if self.tables.hyper.pairs == PairSource::PolicyBuffer {
+            let newest = (self.progress.fresh_steps as usize).max(self.world.task().horizon);
+            for row in self.buffers.to_start_from_policy.newest(newest) {
+                let step = self.buffers.to_start_from_policy.row(row);
+                pairs.push(step.observation, step.action_unit);
+            }
+            return Ok(pairs);
+        }
+        let name = format!("env/discriminator/{}", self.progress.iteration);
+        let config = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
+        let mut world = World::new(&self.config.task, config, self.streams, &name)?;
+        for _ in 0..self.tables.reward.rollout_episodes {
+            world.reset()?;
+            let mut ending = Ending::Continues;
+            while ending == Ending::Continues {
+                let observation = world.observation().to_vec();
+                let action = self.actor().act(&observation, None);
+                pairs.push(&observation, &action);
+                ending = world.step(&action, Purpose::Discriminator)?.ending;
+            }
+        }
+        self.progress.rollout_counts += world.counts();
+        Ok(pairs)
+    }
+
+    /// The discriminator's turn: expert cost down, learner cost up, gradients held near their target norm.
+    fn ascend_reward(&mut self, learner: Pairs) -> Option<DiscriminatorMetrics> {
+        let expert = &self.buffers.to_start_from_expert.pairs;
+        let discriminator = self.discriminator.as_mut()?;
+        let mut metrics = discriminator.ascend(expert, &[learner], self.progress.iteration);
+        self.progress.iteration += 1;
+        self.progress.iteration_steps = 0;
+        self.progress.fresh_steps = 0;
+        if self.tables.hyper.restarts_optimizers {
+            self.policy.restart_optimizers();
+        }
+        Some(metrics.swap_remove(0))
+    }
+}
+
+impl<B: Train> Method for Hyper<B> {
+    type Record = HyperRecord<ReplayBuffer, ModelData>;
+
+    const STACKS: bool = false;
+
+    fn advance(&mut self) -> Result<Vec<Report>> {
+        let rhythm = self.config.rhythm();
+        let (mut policy, mut discriminator) = (None, None);
+        for _ in 0..PIECE.min(self.config.env_steps - self.progress.env_steps) {
+            let explores = self.explores();
+            self.act()?;
+            if explores {
+                continue;
+            }
+            if self.learned_steps().is_multiple_of(self.tables.world_model.fit_every) {
+                self.fit_model()?;
+                self.imagine()?;
+            }
+            if self.learned_steps().is_multiple_of(rhythm.train_every) {
+                policy = self.improve_policy().or(policy);
+            }
+            if self.reward_is_due() {
+                let pairs = self.rollout_current_policy()?;
+                discriminator = self.ascend_reward(pairs);
+                break;
+            }
+        }
+        Ok(vec![Report {
+            env_steps: self.progress.env_steps,
+            grad_steps: self.progress.grad_steps,
+            sac: policy.and_then(LearnerMetrics::sac),
+            td3_bc: policy.and_then(LearnerMetrics::td3_bc),
+            discriminator,
+            world_model: self.progress.fit,
+            imagination: self.progress.fit.map(|_| self.progress.imagination),
+            rollout_length: self.progress.fit.map(|_| self.rollout_length()),
+            ..Report::default()
+        }])
+    }
+
+    fn counts(&self, _seed: usize) -> StepCounts {
+        self.world.counts() + self.progress.rollout_counts
+    }
+
+    fn policy(&self, _seed: usize) -> impl Fn(&[f32]) -> Vec<f32> + Send + Sync + '_ {
+        let actor = self.actor();
+        move |observation| actor.act(observation, None)
+    }
+
+    fn networks(&self) -> Vec<Networks> {
+        let actor = match &self.ema {
+            Some(ema) => ema.network(),
+            None => self.policy.actors().swap_remove(0),
+        };
+        let discriminator = self.discriminator.as_ref().map(|discriminator| {
+            let (clip, reduction) = discriminator.reading();
+            let (spec, params) = discriminator.networks().swap_remove(0);
+            DiscriminatorNetwork { spec, params, clip, reduction, reading: Reading::Squashed }
+        });
+        vec![Networks { actor, reading: Reading::Squashed, discriminator }]
+    }
+
+    fn record(&self) -> Vec<impl Serialize + '_> {
+        vec![HyperRecord {
+            policy: self.policy.record().swap_remove(0),
+            ema: self.ema.as_ref().map(Ema::record),
+            discriminator: self.discriminator.as_ref().map(|discriminator| discriminator.record().swap_remove(0)),
+            model: self.model.record(),
+            to_start_from_policy: &self.buffers.to_start_from_policy,
+            to_fit_model: &self.buffers.to_fit_model,
+            to_train_policy: &self.buffers.to_train_policy,
+            world: self.world.checkpoint(),
+            draws: self.draws.clone(),
+            progress: self.progress,
+        }]
+    }
+
+    fn restore(&mut self, records: Vec<Self::Record>) -> Result<()> {
+        let record = one(records)?;
+        self.policy.restore(vec![record.policy])?;
+        if let (Some(ema), Some(record)) = (&mut self.ema, record.ema) {
+            ema.restore(record);
+        }
+        if let (Some(discriminator), Some(record)) = (&mut self.discriminator, record.discriminator) {
+            discriminator.restore(vec![record])?;
+        }
+        self.model.restore(record.model)?;
+        self.buffers.to_start_from_policy = record.to_start_from_policy;
+        self.buffers.to_fit_model = record.to_fit_model;
+        self.buffers.to_train_policy = record.to_train_policy;
+        self.world.restore(&record.world)?;
+        self.draws = record.draws;
+        self.progress = record.progress;
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! What a world model is fitted to: demonstrations and real steps, as inputs and the changes that followed.
+
+use super::{ReplayBuffer, Transition, put};
+use crate::run::rng::Stream;
+use serde::{Deserialize, Serialize};
+
+/// The published code's `hybrid_buffer`. Rows are `[s; a]` and `[s' - s]`, with the reward behind it where that is learned too.
+///
+/// The first rows are the demonstrations. Every real step adds itself and one random demonstrated step. Where the demonstrations
+/// are pinned, what is added goes round in a ring of its own behind them; else all goes round in one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelData {
+    capacity: usize,
+    pinned: usize,
+    next: usize,
+    with_reward: bool,
+    widths: (usize, usize),
+    inputs: Vec<f32>,
+    targets: Vec<f32>,
+}
+
+impl ModelData {
+    /// The rows of `demonstrations` (none where that is empty) and room for `capacity` rows, of which they take their part
+    /// unless they are `pinned`. `widths` are those of observation and action.
+    pub fn new(
+        demonstrations: &ReplayBuffer,
+        widths: (usize, usize),
+        capacity: usize,
+        pinned: bool,
+        with_reward: bool,
+    ) -> Self {
+        let mut data =
+            Self { capacity, pinned: 0, next: 0, with_reward, widths, inputs: Vec::new(), targets: Vec::new() };
+        (0..demonstrations.len()).for_each(|row| data.push(demonstrations.row(row)));
+        if pinned {
+            data.pinned = data.len();
+            data.next = 0;
+        }
+        data
+    }
+
+    /// Width of an input: observation and action.
+    pub fn input_width(&self) -> usize {
+        self.widths.0 + self.widths.1
+    }
+
+    /// Width of a target: observation, and reward where that is learned.
+    pub fn target_width(&self) -> usize {
+        self.widths.0 + usize::from(self.with_reward)
+    }
+
+    /// Rows stored.
+    pub fn len(&self) -> usize {
+        self.inputs.len() / self.input_width()
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// All inputs, `[rows, input_width]`.
+    pub fn inputs(&self) -> &[f32] {
+        &self.inputs
+    }
+
+    /// All targets, `[rows, target_width]`.
+    pub fn targets(&self) -> &[f32] {
+        &self.targets
+    }
+
+    /// Width of an observation.
+    pub fn observation_width(&self) -> usize {
+        self.widths.0
+    }
+
+    /// Stores a real step and, where there are any, a random one of `demonstrations`.
+    pub fn push_real(&mut self, step: Transition<'_>, demonstrations: &ReplayBuffer, rng: &mut Stream) {
+        self.push(step);
+        if !demonstrations.is_empty() {
+            self.push(demonstrations.row(rng.index(demonstrations.len())));
+        }
+    }
+
+    fn push(&mut self, step: Transition<'_>) {
+        let row = self.pinned + self.next;
+        let input = [step.observation, step.action_unit].concat();
+        let mut target: Vec<f32> =
+            step.next_observation.iter().zip(step.observation).map(|(next, now)| next - now).collect();
+        if self.with_reward {
+            target.push(step.task_reward);
+        }
+        put(&mut self.inputs, row, &input);
+        put(&mut self.targets, row, &target);
+        self.next = (self.next + 1) % self.capacity;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::rng::Streams;
+
+    fn step(value: &f32) -> Transition<'_> {
+        let observation = std::slice::from_ref(value);
+        Transition {
+            observation,
+            action_unit: &[0.5],
+            task_reward: 10.0 + value,
+            next_observation: &[1.0],
+            terminated: false,
+        }
+    }
+
+    fn demonstrations() -> ReplayBuffer {
+        let mut rows = ReplayBuffer::new(3, 1, 1);
+        [100.0, 101.0, 102.0].iter().for_each(|value| rows.push(step(value)));
+        rows
+    }
+
+    fn observations(data: &ModelData) -> Vec<f32> {
+        data.inputs().chunks(2).map(|row| row[0]).collect()
+    }
+
+    #[test]
+    fn real_steps_come_with_random_demonstrated_ones() {
+        let (expert, mut rng) = (demonstrations(), Streams::new(1).stream("test"));
+        let mut data = ModelData::new(&expert, (1, 1), 100, true, true);
+        (0..20).for_each(|value| data.push_real(step(&(value as f32)), &expert, &mut rng));
+        assert_eq!((data.len(), data.target_width()), (43, 2));
+        let seen = observations(&data);
+        assert_eq!(seen[..4], [100.0, 101.0, 102.0, 0.0]);
+        let demonstrated = seen[3..].iter().filter(|value| **value >= 100.0).count();
+        assert_eq!(demonstrated, 20, "half of what is added is the expert's");
+        assert_eq!(data.targets()[2 * 3..][..2], [1.0, 10.0], "change and reward");
+    }
+
+    #[test]
+    fn only_the_published_ring_overwrites_demonstrations() {
+        for (pinned, expected) in
+            [(true, vec![100.0, 101.0, 102.0, 4.0, 1.0, 2.0, 3.0]), (false, vec![2.0, 3.0, 4.0, 1.0])]
+        {
+            let mut data = ModelData::new(&demonstrations(), (1, 1), 4, pinned, false);
+            let none = ReplayBuffer::new(0, 1, 1);
+            let mut rng = Streams::new(1).stream("test");
+            let first = if pinned { 0 } else { 1 };
+            (first..5).for_each(|value| data.push_real(step(&(value as f32)), &none, &mut rng));
+            assert_eq!(observations(&data), expected, "pinned: {pinned}");
+        }
+    }
+}
