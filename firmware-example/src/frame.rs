@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn postcard_reads_our_framing() {
-        let mut wire = framed(&postcard::to_slice(&(7_u32, [0_u8, 0, 9]), &mut [0; 16]).unwrap().to_vec());
+        let mut wire = framed(postcard::to_slice(&(7_u32, [0_u8, 0, 9]), &mut [0; 16]).unwrap());
         let back: (u32, [u8; 3]) = postcard::from_bytes_cobs(&mut wire).unwrap();
         assert_eq!(back, (7, [0, 0, 9]));
     }

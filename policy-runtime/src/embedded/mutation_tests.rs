@@ -138,7 +138,7 @@ fn sealed_mutations_never_panic() {
                     _ => [0x00, 0x7f, 0x80, 0xff][draws.next_u64() as usize % 4],
                 };
             }
-            if draws.next_u64() % 8 == 0 {
+            if draws.next_u64().is_multiple_of(8) {
                 spoiled.truncate(PREFIX_BYTES + draws.next_u64() as usize % (good.len() - PREFIX_BYTES));
             }
             seal(&mut spoiled);

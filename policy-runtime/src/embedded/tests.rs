@@ -97,6 +97,7 @@ impl<'a> Wide<'a> {
         Self { network, states: network.parts.iter().map(state).collect() }
     }
 
+    #[allow(clippy::needless_range_loop, reason = "gates are numbered as in the definition")]
     fn act(&mut self, observation: &[f32]) -> Vec<f64> {
         let Normalizer { mean, std } = self.network.normalizer.as_ref().unwrap();
         let mut values: Vec<f64> = (observation.iter().zip(mean).zip(std))
