@@ -96,7 +96,7 @@ fn a_bundle_is_written_verified_and_played() {
     assert!(read.manifest.agreement.iter().all(|a| a.rows > 290 && a.largest_share_of_tolerance <= 1.0));
     assert_eq!(read.manifest.golden.len(), 24);
     let blobs: Vec<_> = read.manifest.embedded.iter().map(|it| (it.file.as_str(), it.rows, it.width)).collect();
-    assert_eq!(blobs, [("policy.hpb", 20, 32), ("policy-int8.hpb", 20, 32)]);
+    assert_eq!(blobs, [("policy.hpb", 40, 32), ("policy-int8.hpb", 40, 32)]);
     let errors: Vec<_> = read.manifest.embedded.iter().map(|it| it.largest_error).collect();
     assert!(errors[0] < 1e-6 && errors[1] > 1e-4 && errors[1] < 0.1, "{errors:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing but the bundle is left");
