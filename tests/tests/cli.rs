@@ -191,7 +191,7 @@ fn a_run_becomes_a_bundle_that_every_engine_plays_alike() {
     assert!(best["policy"].as_str().unwrap().contains("oracle"), "{best}");
 
     let verified = hype_policy(here.path(), "verify bundle --json").good().json();
-    assert_eq!(verified["agreement"].as_array().unwrap().len(), 6);
+    assert_eq!(verified["agreement"].as_array().unwrap().len(), 7);
     let ran = hype_policy(here.path(), "run bundle --rate 500 --seconds 0.3 --json").good().json();
     // On a busy machine some actions come late.
     assert_eq!((count(&ran, "fallbacks"), ran["interrupted"].as_bool()), (count(&ran, "late"), Some(false)));

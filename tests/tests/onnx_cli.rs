@@ -60,7 +60,8 @@ fn verify_compares_every_pair_of_executions() {
         .map(|pair| format!("{} {} {}", pair["what"], pair["left"], pair["right"]).replace('"', ""))
         .collect();
     let both = |what: &str| ["golden tract", "golden native", "native tract"].map(|pair| format!("{what} {pair}"));
-    assert_eq!(pairs, [both("policy"), both("discriminator")].concat());
+    let blob = vec!["policy golden policy.hpb".to_owned()];
+    assert_eq!(pairs, [both("policy").to_vec(), blob, both("discriminator").to_vec()].concat());
 }
 
 #[test]
@@ -109,13 +110,13 @@ fn an_interrupted_run_reports_and_exits_with_130() {
 }
 
 #[test]
-fn bench_measures_both_engines() {
+fn bench_measures_every_engine() {
     let folder = tempfile::tempdir().unwrap();
     let told = json(&hype_policy("bench", &bundle(folder.path()), &["--calls", "700", "--json"]));
     let engines: Vec<_> = (told["engines"].as_array().unwrap().iter())
         .map(|row| (row["engine"].as_str().unwrap(), row["step"]["count"].as_u64().unwrap()))
         .collect();
-    assert_eq!(engines, [("native", 700), ("tract", 700)]);
+    assert_eq!(engines, [("native", 700), ("deterministic", 700), ("tract", 700)]);
 }
 
 #[test]
