@@ -1,12 +1,17 @@
 //! Observations and actions on a wire: fixed header, f32 values, checksum; docs/RUNTIME.md has the table.
 //! Allocation: none. Panics: never, whatever the bytes.
 
+use crate::embedded::Crc32;
+use core::ops::Range;
+
 /// First four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"HYPF";
 /// The version that this crate writes and reads.
 pub const VERSION: u8 = 1;
 /// Bytes before the values.
 pub const HEADER_BYTES: usize = 32;
+/// Where the checksum stands.
+const CHECKSUM: Range<usize> = 28..32;
 /// Most values in a frame, as many as a contract may have channels.
 pub const MAX_VALUES: usize = 4096;
 
@@ -95,7 +100,7 @@ pub fn encode(header: &FrameHeader, values: &[f32], bytes: &mut [u8]) -> Option<
         bytes.copy_from_slice(&value.to_le_bytes());
     }
     let checksum = checksum(frame);
-    frame[28..32].copy_from_slice(&checksum.to_le_bytes());
+    frame[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
     Some(frame.len())
 }
 
@@ -151,29 +156,11 @@ pub fn decode(bytes: &[u8], kind: FrameKind, values: &mut [f32]) -> Result<Frame
 
 /// CRC-32 (IEEE 802.3) of a frame without its checksum field.
 fn checksum(frame: &[u8]) -> u32 {
-    let covered = frame.iter().enumerate().filter(|(index, _)| !(28..32).contains(index));
-    !covered.fold(!0_u32, |crc, (_, byte)| {
-        let crc = (crc >> 4) ^ NIBBLES[((crc ^ u32::from(*byte)) & 15) as usize];
-        (crc >> 4) ^ NIBBLES[((crc ^ (u32::from(*byte) >> 4)) & 15) as usize]
-    })
+    let mut crc = Crc32::new();
+    crc.update(frame.get(..CHECKSUM.start).unwrap_or(frame));
+    crc.update(frame.get(CHECKSUM.end..).unwrap_or_default());
+    crc.finish()
 }
-
-/// CRC-32 of each nibble, polynomial 0xEDB88320.
-const NIBBLES: [u32; 16] = {
-    let mut table = [0; 16];
-    let mut index = 0;
-    while index < 16 {
-        let mut crc = index as u32;
-        let mut bit = 0;
-        while bit < 4 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index] = crc;
-        index += 1;
-    }
-    table
-};
 
 /// A verdict as a number: 0 good, 1 limited, 2 ramping, 3 idle, 4 stopped, 5 fallback in the lowest byte; in the next
 /// one 1 + [`FaultKind`](crate::guard::FaultKind) where a fault is the reason.

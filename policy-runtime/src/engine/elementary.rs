@@ -3,7 +3,7 @@
 
 /// `e^x`, saturating beyond ±87; within 2 units in the last place elsewhere. NaN stays NaN.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Adding it leaves the nearest whole number in the lowest bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 87.0);
@@ -22,7 +22,7 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// `tanh(x)`.
 #[inline(always)]
-pub(super) fn tanh(x: f32) -> f32 {
+pub fn tanh(x: f32) -> f32 {
     let magnitude = x.abs();
     let z = x * x;
     let p = -5.704_988_7e-3;
@@ -37,7 +37,7 @@ pub(super) fn tanh(x: f32) -> f32 {
 
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 

@@ -9,7 +9,7 @@ mod arithmetic;
 pub mod build;
 pub mod dense;
 #[cfg(feature = "std")]
-mod elementary;
+pub mod elementary;
 pub mod level;
 #[cfg(feature = "std")]
 pub mod native;

@@ -37,9 +37,10 @@
 
 use super::demonstrated::Demonstrated;
 use super::off_policy::{OffPolicy, OffPolicyRecord, same_moment};
+use super::rollouts::whole_episodes;
 use super::{DiscriminatorNetwork, Method, Networks, Reading, Report};
 use crate::config::{RewardConfig, RunConfig};
-use crate::envs::{Ending, Purpose, StepCounts, World, WorldConfig};
+use crate::envs::{StepCounts, World, WorldConfig};
 use crate::error::Result;
 use crate::learners::learner::LearnerMetrics;
 use crate::nn::Train;
@@ -120,22 +121,9 @@ impl<B: Train> Hype<B> {
             let mut world = World::new(&self.config.task, world.clone(), *streams, &name)?;
             let mut noise = streams.stream(&format!("{name}/policy"));
             let mut pairs = Pairs::new(self.expert.pairs.width);
-            for _ in 0..self.reward.rollout_episodes {
-                world.reset()?;
-                let mut ending = Ending::Continues;
-                while ending == Ending::Continues {
-                    let observation = world.observation().to_vec();
-                    let action = policies[seed].act(&observation, Some(&mut noise));
-                    if faults.demonstrations_in_env_units {
-                        let mut action_env = vec![0.0; action.len()];
-                        world.task().action_scale().to_env(&action, &mut action_env)?;
-                        pairs.push(&observation, &action_env);
-                    } else {
-                        pairs.push(&observation, &action);
-                    }
-                    ending = world.step(&action, Purpose::Discriminator)?.ending;
-                }
-            }
+            let act = |observation: &[f32]| policies[seed].act(observation, Some(&mut noise));
+            let in_env_units = faults.demonstrations_in_env_units;
+            whole_episodes(&mut world, self.reward.rollout_episodes, &mut pairs, in_env_units, act)?;
             *counts += world.counts();
             Ok(pairs)
         };

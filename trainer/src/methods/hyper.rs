@@ -29,6 +29,7 @@
 //! Seeds do not stack: fits take as many epochs as they need, another number for each seed.
 
 use super::demonstrated::Demonstrated;
+use super::rollouts::whole_episodes;
 use super::{DiscriminatorNetwork, Method, Networks, Reading, Report, one};
 use crate::config::{
     Acting, HyperConfig, ImaginationConfig, PairSource, RateSchedule, RewardConfig, RewardSource, RunConfig,
@@ -404,16 +405,8 @@ impl<B: Train> Hyper<B> {
         let name = format!("env/discriminator/{}", self.progress.iteration);
         let config = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
         let mut world = World::new(&self.config.task, config, self.streams, &name)?;
-        for _ in 0..self.tables.reward.rollout_episodes {
-            world.reset()?;
-            let mut ending = Ending::Continues;
-            while ending == Ending::Continues {
-                let observation = world.observation().to_vec();
-                let action = self.actor().act(&observation, None);
-                pairs.push(&observation, &action);
-                ending = world.step(&action, Purpose::Discriminator)?.ending;
-            }
-        }
+        let act = |observation: &[f32]| self.actor().act(observation, None);
+        whole_episodes(&mut world, self.tables.reward.rollout_episodes, &mut pairs, false, act)?;
         self.progress.rollout_counts += world.counts();
         Ok(pairs)
     }

@@ -12,6 +12,7 @@ pub mod hyper;
 pub mod iq_learn;
 pub mod off_policy;
 pub mod on_policy;
+mod rollouts;
 pub mod sqil;
 
 use crate::config::Reduction;

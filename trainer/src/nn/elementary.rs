@@ -1,22 +1,7 @@
-//! Exponential, logarithm, tanh and sigmoid in f32 as plain arithmetic, so that loops over them become vector code and give the
-//! same bits at every vector width. Polynomials from the Cephes library (S. Moshier: `expf`, `logf`, `tanhf`).
+//! Logarithm and softplus in f32 as plain arithmetic, so that loops over them become vector code and give the same bits at every
+//! vector width; exponential, tanh and sigmoid are the runtime's. Polynomial from the Cephes library (S. Moshier: `logf`).
 
-/// `e^x`; saturates beyond ±87, within 2 units in the last place elsewhere.
-#[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let power = f32::from_bits((((n as i32) + 127) as u32) << 23);
-    (p * r * r + r + 1.0) * power
-}
+pub(super) use policy_runtime::engine::elementary::{exp, sigmoid, tanh};
 
 /// Natural logarithm of a positive, normal number.
 #[inline(always)]
@@ -39,27 +24,6 @@ pub(super) fn ln(x: f32) -> f32 {
     let p = p * m + 3.333_333e-1;
     let y = p * m * z - exponent * 2.121_944_4e-4 - 0.5 * z;
     m + y + exponent * 0.693_359_4
-}
-
-/// `tanh(x)`.
-#[inline(always)]
-pub(super) fn tanh(x: f32) -> f32 {
-    let magnitude = x.abs();
-    let z = x * x;
-    let p = -5.704_988_7e-3;
-    let p = p * z + 2.063_908_8e-2;
-    let p = p * z - 5.373_971_6e-2;
-    let p = p * z + 1.333_144_2e-1;
-    let p = p * z - 3.333_328e-1;
-    let near = p * z * x + x;
-    let far = (1.0 - 2.0 / (exp(2.0 * magnitude) + 1.0)).copysign(x);
-    if magnitude < 0.625 { near } else { far }
-}
-
-/// `1 / (1 + e^-x)`.
-#[inline(always)]
-pub(super) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
 }
 
 /// `ln(1 + e^x)`.
