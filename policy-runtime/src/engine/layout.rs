@@ -158,11 +158,14 @@ impl Layout {
         };
         let shape = shape_of(port, role, contract)?;
         let feed = Feed { name: port.name.clone(), shape, element: port.element.clone(), role };
+        // All inputs together: a small file may declare many large ones.
+        let before: usize = self.inputs.iter().map(Feed::count).sum();
         let count = feed.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
-        let count = count.filter(|count| (1..=MAX_MEMORY).contains(count)).ok_or_else(|| {
-            let expected = format!("1 to {MAX_MEMORY} values");
-            Error::malformed(format!("input {:?}", port.name), expected, format!("shape {:?}", feed.shape))
-        })?;
+        let count =
+            count.filter(|count| *count > 0 && count.saturating_add(before) <= MAX_MEMORY).ok_or_else(|| {
+                let expected = format!("1 or more values, all inputs together {MAX_MEMORY} at most");
+                Error::malformed(format!("input {:?}", port.name), expected, format!("shape {:?}", feed.shape))
+            })?;
         if role == Role::Observation {
             let from = self.observation_width();
             self.observation.push(Piece { from, input: self.inputs.len(), at: 0, len: count });

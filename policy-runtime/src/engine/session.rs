@@ -16,6 +16,9 @@ use crate::array::{Array, Numbers};
 use crate::error::{Error, Result};
 use crate::onnx::{Model, Port};
 
+/// Most values that all inputs of one step may have together.
+const MAX_INPUT_VALUES: usize = 1 << 26;
+
 /// How to set a model up.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
@@ -80,6 +83,14 @@ impl Session {
         let model = model.with_outputs(&names);
         let inputs: Vec<Input> =
             model.inputs().iter().map(|port| input(&model, port, &names, options)).collect::<Result<_>>()?;
+        let counts =
+            inputs.iter().map(|input| input.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length)));
+        let total = counts.reduce(|total, count| total?.checked_add(count?)).unwrap_or(Some(0));
+        if total.is_none_or(|total| total > MAX_INPUT_VALUES) {
+            let expected = format!("at most {MAX_INPUT_VALUES} values for one step");
+            let found: Vec<&[usize]> = inputs.iter().map(|input| input.shape.as_slice()).collect();
+            return Err(Error::malformed("the model's inputs", expected, format!("shapes {found:?}")));
+        }
         let values: Vec<Tensor> = (inputs.iter())
             .map(|input| Tensor::zero_dt(input.element, &input.shape).map_err(|error| refused(&error)))
             .collect::<Result<_>>()?;
