@@ -24,6 +24,8 @@ fi
 
 kept="${XDG_CACHE_HOME:-$HOME/.cache}/hype-fuzz"
 export CARGO_TARGET_DIR="${HYPE_FUZZ_TARGET_DIR:-$kept/target}"
+# The versions that the workspace has.
+[ -f fuzz/Cargo.lock ] || cp Cargo.lock fuzz/Cargo.lock
 failed=()
 for target in "${targets[@]}"; do
     features=()

@@ -1,4 +1,4 @@
-//! One step of a policy in both engines, guards included.
+//! One step of a policy in both engines, and in the native one's deterministic form, guards included.
 //!
 //! Ids are `ENGINE/OBSERVATION-HIDDEN-HIDDEN-ACTION`. Weights have the variance of a trained network's; their values do not
 //! change the work.
@@ -45,7 +45,7 @@ fn step(criterion: &mut Criterion) {
         let contract = contract(widths[0], widths[3]);
         let bytes = export::onnx_policy(&graph(&contract, &widths), &contract).unwrap();
         let rows = probes(&contract, &Demonstrations::default(), 64, 1);
-        for engine in [EngineChoice::Native, EngineChoice::Tract] {
+        for engine in [EngineChoice::Native, EngineChoice::Deterministic, EngineChoice::Tract] {
             let mut policy = Policy::from_onnx(&bytes, engine).unwrap();
             let mut action = vec![0.0; widths[3]];
             let mut rows = rows.iter().cycle();

@@ -9,7 +9,50 @@
 //! * [`embedded`]: the same policy as a blob for a microcontroller, and its executor.
 //! * [`policy`], [`controller`]: what users call: [`Policy::load`], then [`Policy::step`] for an answer, or
 //!   [`Controller::tick`] in a loop that drives motors; [`swap`] for a new policy while it runs.
+//! * [`engine::layout`], [`joints`]: which inputs and outputs of other people's files are what, and the metadata of rsl_rl and mjlab.
 //! * [`kernel`], [`normalize`], [`action`], [`guard`], [`supervisor`], [`timing`], [`frame`]: the arithmetic and the checks, without std or allocator.
+//!
+//! # A control loop
+//! ```
+//! # #[cfg(feature = "onnx")]
+//! # fn main() -> Result<(), policy_runtime::Error> {
+//! use policy_runtime::{Controller, EngineChoice, Observation, Policy, Verdict};
+//!
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/rsl_rl_lstm-legacy11-static.onnx");
+//! // A bundle, or an ONNX file of rsl_rl, Stable-Baselines3, CleanRL, Brax, ML-Agents, … Everything is checked here, and
+//! // all memory allocated; recurrent state is the policy's own affair.
+//! let policy = Policy::load(path, EngineChoice::Auto)?;
+//! let mut values = vec![0.0; policy.observation_width()];
+//! let mut action = vec![0.0; policy.action_width()];
+//! let mut controller = Controller::new(policy);
+//!
+//! let start = std::time::Instant::now();
+//! let clock = || start.elapsed().as_nanos() as u64;
+//! controller.enter();
+//! for tick in 0..100 {
+//!     // Sleep until the tick is due.
+//!     let release_nanos = clock();
+//!     // Read the sensors.
+//!     values[0] = 0.01 * tick as f32;
+//!     let observation = Observation { values: &values, stamp_nanos: clock() };
+//!     let verdict = controller.tick(release_nanos, Some(&observation), &clock, &mut action);
+//!     // Command the motors: whatever the verdict, `action` is finite and within the contract's bounds.
+//!     assert!(action.iter().all(|value| value.is_finite()));
+//!     if let Verdict::Fallback(fault) = verdict {
+//!         eprintln!("tick {tick}: fallback action, {fault:?}");
+//!     }
+//! }
+//! assert_eq!(controller.counters().good, 100);
+//! assert_eq!((controller.policy().engine_name(), controller.policy().is_recurrent()), ("native", true));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "onnx"))]
+//! # fn main() {}
+//! ```
+//! `hype-policy run` is such a loop, with real-time scheduling, sockets and telemetry.
+//!
+//! # Rust
+//! Rust 1.95 or newer (`rust-version`, which CI builds this crate with).
 //!
 //! # Features
 //! `std` (contract, spec, bundle, policy), `onnx` (ONNX files, through tract), `signature` (ed25519), `robot`

@@ -200,6 +200,9 @@ impl Trust {
     /// [`Error::Untrusted`] says why not; otherwise as [`Bundle::open`].
     pub fn open(&self, path: &Path) -> Result<(Bundle, Signed)> {
         let refused = |reason: String| Error::Untrusted { path: path.to_path_buf(), reason };
+        if path.is_file() {
+            return Err(refused("a model file carries no signature, a bundle does".into()));
+        }
         let signed = self.signature(path)?;
         let there: BTreeSet<String> = names_in(path)?.into_iter().collect();
         let listed: BTreeSet<String> = signed.files.keys().cloned().collect();

@@ -4,43 +4,17 @@
 #![cfg(feature = "onnx")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod support;
+
 use policy_runtime::engine::layout::LayoutOptions;
 use policy_runtime::{EngineChoice, Fallback, Observation, Policy};
+use support::with_metadata;
 
 const JOINTS: usize = 12;
 /// Base velocity, turn rate, gravity, command; then positions, velocities, last actions.
 const ROBOT_WIDTH: usize = 12 + 2 * JOINTS;
 
-fn file() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/rsl_rl_mlp-legacy17-static.onnx")).unwrap()
-}
-
-/// A length or a tag of protobuf.
-fn varint(mut value: usize, bytes: &mut Vec<u8>) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn field(number: usize, content: &[u8], bytes: &mut Vec<u8>) {
-    varint(number << 3 | 2, bytes);
-    varint(content.len(), bytes);
-    bytes.extend_from_slice(content);
-}
-
-/// The file with these `metadata_props`, field 14 of a model: protobuf's messages may be continued at their end.
-fn with_metadata(entries: &[(&str, String)]) -> Vec<u8> {
-    let mut bytes = file();
-    for (key, value) in entries {
-        let mut entry = Vec::new();
-        field(1, key.as_bytes(), &mut entry);
-        field(2, value.as_bytes(), &mut entry);
-        field(14, &entry, &mut bytes);
-    }
-    bytes
-}
+const FILE: &str = "rsl_rl_mlp-legacy17-static";
 
 fn csv(item: impl Fn(usize) -> String) -> String {
     (0..JOINTS).map(item).collect::<Vec<_>>().join(",")
@@ -71,7 +45,8 @@ fn declared() -> Vec<(&'static str, String)> {
 fn load(written: &[(&str, String)], declared: &[(&str, String)]) -> Result<Policy, String> {
     let declared = declared.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let options = LayoutOptions { declared, ..LayoutOptions::default() };
-    Policy::from_onnx_as(&with_metadata(written), EngineChoice::Native, &options).map_err(|error| error.to_string())
+    Policy::from_onnx_as(&with_metadata(FILE, written), EngineChoice::Native, &options)
+        .map_err(|error| error.to_string())
 }
 
 fn step(policy: &mut Policy, values: &[f32]) -> Vec<f32> {
@@ -108,7 +83,7 @@ fn complete_metadata_is_a_contract() {
 #[test]
 fn targets_are_scaled_once_and_the_last_action_comes_back() {
     let mut policy = load(&written(), &declared()).unwrap();
-    let mut plain = Policy::from_onnx(&file(), EngineChoice::Native).unwrap();
+    let mut plain = Policy::from_onnx(&with_metadata(FILE, &[]), EngineChoice::Native).unwrap();
     let (scale, rest) =
         (policy.joints().unwrap().action_scale.clone(), policy.joints().unwrap().default_position.clone());
     let mut last = vec![0.0; JOINTS];

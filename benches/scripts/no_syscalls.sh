@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Proves that a step of the native engine makes no system call: strace counts the calls of a process that makes no step and of one that makes
+# many; the numbers are equal. Arguments: model files, or nothing for one feed-forward and two recurrent ones of the tree.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+steps=100000
+models=("$@")
+[ ${#models[@]} -gt 0 ] || models=(
+    trainer/experts/pendulum.onnx
+    policy-runtime/tests/foreign/rsl_rl_lstm-legacy11-static.onnx
+    policy-runtime/tests/foreign/rsl_rl_gru-legacy17-static.onnx
+)
+if ! command -v strace >/dev/null; then
+    echo "strace is not installed (apt-get install strace)" >&2
+    exit 2
+fi
+# The profile decides about speed, not about system calls.
+cargo build --quiet --locked -p hype-policy-runtime --example steps
+program="${CARGO_TARGET_DIR:-target}/debug/examples/steps"
+counts="$(mktemp)"
+trap 'rm -f "$counts"' EXIT
+
+# calls MODEL STEPS: all system calls of all threads.
+calls() {
+    if ! strace -f -c -o "$counts" "$program" "$1" "$2"; then
+        echo "strace or the program failed" >&2
+        return 1
+    fi
+    awk '$NF == "total" { print $4 }' "$counts"
+}
+
+failed=0
+for model in "${models[@]}"; do
+    without=$(calls "$model" 0)
+    with=$(calls "$model" "$steps")
+    echo "$model: $without system calls without a step, $with with $steps steps"
+    if [ -z "$with" ] || [ "$with" != "$without" ]; then
+        failed=1
+        cat "$counts"
+    fi
+done
+[ "$failed" -eq 0 ] || { echo "a step makes system calls"; exit 1; }

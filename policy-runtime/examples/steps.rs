@@ -1,0 +1,41 @@
+//! `steps MODEL COUNT`: loads a policy and makes COUNT steps of it with the native engine, and nothing else; `benches/scripts/no_syscalls.sh`
+//! counts what that asks of the system.
+
+use std::process::ExitCode;
+
+use policy_runtime::{EngineChoice, Error, Observation, Policy};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let count = arguments.get(1).and_then(|count| count.parse::<u64>().ok());
+    let (Some(model), Some(count)) = (arguments.first(), count) else {
+        eprintln!("usage: steps MODEL COUNT");
+        return ExitCode::from(2);
+    };
+    match steps(model, count) {
+        Ok(good) if good == count => ExitCode::SUCCESS,
+        Ok(good) => {
+            eprintln!("{} of {count} steps needed the fallback", count - good);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn steps(model: &str, count: u64) -> Result<u64, Error> {
+    let mut policy = Policy::load(model, EngineChoice::Native)?;
+    let mut values = vec![0.0; policy.observation_width()];
+    let mut action = vec![0.0; policy.action_width()];
+    let mut good = 0;
+    for step in 0..count {
+        // Never twice the same, and within what bounds there may be.
+        let at = (step % values.len().max(1) as u64) as usize;
+        values[at] = 0.01 * (step % 17) as f32;
+        let verdict = policy.step(step, &Observation { values: &values, stamp_nanos: step }, &mut action);
+        good += u64::from(verdict.is_good());
+    }
+    Ok(good)
+}
