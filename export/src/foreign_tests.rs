@@ -70,16 +70,16 @@ fn an_unknown_operator_goes_to_tract_with_a_reason() {
     let input = graph.input("obs", 2);
     let weights = graph.constant("w0", &[2, 1], &[1.0, -1.0]);
     let product = graph.node("MatMul", &[&input, &weights], "mm");
-    graph.node("Softplus", &[&product], "actions");
+    graph.node("Ceil", &[&product], "actions");
     graph.output("actions", 1);
     let bytes = model(graph.finish());
 
     let mut policy = Policy::from_onnx(&bytes, EngineChoice::Auto).unwrap();
     assert_eq!(policy.engine_name(), "tract");
-    assert_eq!(policy.why_not_native(), Some("the native engine does not know Softplus after \"mm\""));
-    assert!((step(&mut policy, &[1.0, 0.0])[0] - 1.0_f32.exp().ln_1p()).abs() < 1e-5);
+    assert_eq!(policy.why_not_native(), Some("the native engine does not know Ceil"));
+    assert_eq!(step(&mut policy, &[1.25, 0.0]), [2.0]);
     let error = Policy::from_onnx(&bytes, EngineChoice::Native).unwrap_err();
-    assert!(error.to_string().contains("Softplus") && error.to_string().contains("--engine tract"), "{error}");
+    assert!(error.to_string().contains("Ceil") && error.to_string().contains("--engine tract"), "{error}");
 }
 
 #[test]
@@ -115,5 +115,13 @@ fn unsound_graphs_are_refused_by_name() {
             graph.output("actions", 1);
         },
         "tract",
+    );
+    refused(
+        |graph| {
+            graph.constant("w", &[2, 1], &[0.5, f32::NAN]);
+            graph.node("MatMul", &["obs", "w"], "actions");
+            graph.output("actions", 1);
+        },
+        "tensor \"w\"; expected finite weights; found NaN or an infinity at index 1",
     );
 }

@@ -26,7 +26,7 @@ pub enum Fallback {
     /// Zero on every channel, or the bound nearest to it.
     #[default]
     Zero,
-    /// The last action that passed all checks; [`Fallback::Zero`] until there is one.
+    /// The last action that passed all checks; until there is one, [`Rules::fixed`] where it is declared, else zero.
     Hold,
     /// The declared action, [`Rules::fixed`].
     Fixed,

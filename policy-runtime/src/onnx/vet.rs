@@ -16,6 +16,7 @@ pub(super) fn vet(proto: &pb::ModelProto) -> Result<(Vec<Port>, Vec<Port>)> {
         return Err(Error::malformed("ONNX file", "an operator set", "none"));
     }
     vet_graph(graph, &HashSet::new())?;
+    vet_weights(graph)?;
     let constants: HashMap<&str, ()> = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), ())).collect();
     let inputs = graph.input.iter().filter(|input| !constants.contains_key(input.name.as_str())).map(port).collect();
     let outputs: Vec<Port> = graph.output.iter().map(port).collect();
@@ -61,6 +62,24 @@ fn vet_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
             Err(Error::malformed("ONNX graph", "outputs that a node computes", format!("{:?}", output.name)))
         }
     }
+}
+
+/// Weights must be finite; other constants (masks, for instance) need not be.
+fn vet_weights(graph: &pb::GraphProto) -> Result<()> {
+    let layers =
+        graph.node.iter().filter(|node| matches!(node.op_type.as_str(), "Gemm" | "MatMul" | "Conv" | "LSTM" | "GRU"));
+    let weights: HashSet<&str> = layers.flat_map(|node| node.input.iter().skip(1)).map(String::as_str).collect();
+    for tensor in graph.initializer.iter().filter(|tensor| weights.contains(tensor.name.as_str())) {
+        let raw = tensor.raw_data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let mut values = tensor.float_data.iter().copied().chain(raw);
+        if tensor.data_type == DataType::Float as i32
+            && let Some(index) = values.position(|value| !value.is_finite())
+        {
+            let found = format!("NaN or an infinity at index {index}");
+            return Err(Error::malformed(format!("ONNX tensor {:?}", tensor.name), "finite weights", found));
+        }
+    }
+    Ok(())
 }
 
 fn vet_tensor(tensor: &pb::TensorProto) -> Result<()> {
