@@ -24,7 +24,8 @@ pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         Command::Train(arguments) => start(&arguments, out),
         Command::Resume(arguments) => {
             let outcome = train::resume(&arguments.run, arguments.device, watch)?;
-            ended(outcome, &arguments.run, out)
+            ended(outcome, &arguments.run, out)?;
+            say_how_to_write_an_expert(&arguments.run, out)
         }
         Command::Eval(arguments) => play(&arguments, out),
         Command::Plot(arguments) => plot::plot(&arguments, out),
@@ -76,6 +77,14 @@ fn ended(outcome: Outcome, run: &Path, out: &mut dyn Write) -> Result<()> {
         Outcome::Interrupted => Err(Error::interrupted(format!("stopped; a checkpoint is in {}", run.display()))
             .hint(format!("hype resume {}", run.display()))),
     }
+}
+
+fn say_how_to_write_an_expert(run: &Path, out: &mut dyn Write) -> Result<()> {
+    let config = policy::read_run_config(run)?;
+    if config.method != "expert" {
+        return Ok(());
+    }
+    say(out, &format!("its policy file: hype expert {} --run {}", config.task, run.display()))
 }
 
 fn overrides(settings: &Settings, seeds: Vec<u64>) -> Overrides {
