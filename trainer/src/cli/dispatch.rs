@@ -120,9 +120,7 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
     match arguments.reward.as_deref() {
         None => {}
         Some("true") => flags.push(("--reward", "imagination.reward=task".into())),
-        Some(other) => {
-            return Err(Error::config(format!("--reward {other}")).expected("true: the task's own reward"));
-        }
+        Some(run) => flags.push(("--reward", format!("reward.from={}", absolute(Path::new(run))?.display()))),
     }
     if let Some(run) = &arguments.world_model {
         flags.push(("--world-model", format!("world_model.from={}", absolute(run)?.display())));

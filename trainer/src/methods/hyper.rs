@@ -70,6 +70,15 @@ pub struct Tables {
     pub reward: RewardConfig,
 }
 
+/// What another run learned.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Dynamics to begin with.
+    pub model: Option<WorldModelRecord>,
+    /// The reward, for good: with it there is no game.
+    pub reward: Option<DiscriminatorNetwork>,
+}
+
 /// HyPER of one seed.
 pub struct Hyper<B: Train> {
     config: RunConfig,
@@ -154,12 +163,12 @@ impl<R, D> HyperRecord<R, D> {
 }
 
 impl<B: Train> Hyper<B> {
-    /// A fresh run of the first of `seeds`: they do not stack. `begin_with` is another run's model.
+    /// A fresh run of the first of `seeds`: they do not stack.
     pub fn new(
         config: &RunConfig,
         tables: Tables,
         expert: Demonstrated,
-        begin_with: Option<WorldModelRecord>,
+        given: Given,
         seeds: &[u64],
         device: &B::Device,
     ) -> Result<Self> {
@@ -170,13 +179,16 @@ impl<B: Train> Hyper<B> {
         let policy = Learner::new(config, widths.0, widths.1, &[streams], device);
         let ema = tables.hyper.ema.then(|| Ema::new(policy.actor_parameters(), widths.1, device));
         let learns_reward = tables.imagination.reward == RewardSource::Task;
-        let discriminator =
+        let mut discriminator =
             (!learns_reward).then(|| Discriminator::new(&tables.reward, expert.pairs.width, &[streams], device));
+        if let (Some(discriminator), Some(reward)) = (&mut discriminator, given.reward) {
+            discriminator.begin_with(reward.params);
+        }
         let model = &tables.world_model;
         let to_fit_model =
             ModelData::new(&expert.rows, widths, model.capacity, model.pinned_demonstrations, learns_reward);
         let mut model = WorldModel::new(model, &to_fit_model, tables.imagination.margin, streams, device);
-        if let Some(other) = begin_with {
+        if let Some(other) = given.model {
             model.begin_with(other)?;
         }
         let buffers = Buffers {
@@ -387,7 +399,8 @@ impl<B: Train> Hyper<B> {
     }
 
     fn reward_is_due(&self) -> bool {
-        self.discriminator.is_some() && self.progress.iteration_steps >= self.tables.reward.update_every
+        let learns = self.discriminator.is_some() && self.tables.reward.from.is_none();
+        learns && self.progress.iteration_steps >= self.tables.reward.update_every
     }
 
     /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real
