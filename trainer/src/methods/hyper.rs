@@ -45,7 +45,7 @@ use crate::learners::ema::Ema;
 use crate::learners::learner::{Learner, LearnerMetrics};
 use crate::learners::td3_bc::Objective;
 use crate::nn::{Inner, Train};
-use crate::replay::model_data::ModelData;
+use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs};
 use crate::run::rng::Streams;
@@ -99,8 +99,8 @@ impl<B: Train> Hyper<B> {
             discriminator.begin_with(reward.params);
         }
         let model = &tables.world_model;
-        let to_fit_model =
-            ModelData::new(&expert.rows, widths, model.capacity, model.pinned_demonstrations, learns_reward);
+        let room = Room { capacity: model.capacity, pinned: model.pinned_demonstrations, share: model.data_share };
+        let to_fit_model = ModelData::new(&expert.rows, widths, room, learns_reward);
         let mut model = WorldModel::new(model, &to_fit_model, tables.imagination.margin, streams, device);
         if let Some(other) = given.model {
             model.begin_with(other)?;
