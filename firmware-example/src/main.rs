@@ -8,7 +8,7 @@ mod board;
 use core::mem::MaybeUninit;
 
 use cortex_m_rt::entry;
-use firmware::{Board, Station, refuse};
+use firmware::{Board, Memory, Station, refuse};
 
 use board::Machine;
 
@@ -17,10 +17,12 @@ const REFUSAL_NANOS: u64 = 100_000_000;
 
 #[entry]
 fn main() -> ! {
+    static mut MEMORY: Memory = Memory::new();
+    // Here rather than on the stack, so that the linker's figures show it.
     static mut STATION: MaybeUninit<Station<'static>> = MaybeUninit::uninit();
     let Some(peripherals) = cortex_m::Peripherals::take() else { halt() };
     let mut machine = Machine::start(peripherals);
-    match Station::new(board::policy(), machine.now_nanos()) {
+    match Station::new(MEMORY, board::policy(), machine.now_nanos()) {
         Ok(opened) => {
             let station = STATION.write(opened);
             station.greet(&mut machine);

@@ -10,7 +10,7 @@ use policy_runtime::spec::{Activation, Dense, PolicyGraph, Squash};
 use policy_runtime::{Channel, Contract, Fallback};
 
 use crate::frame::{self, ActionKind, FromBoard, Receiver, ToBoard};
-use crate::{Board, Station, refuse};
+use crate::{Board, Memory, Station, refuse};
 
 const PERIOD_NANOS: u64 = 2_000_000;
 
@@ -93,7 +93,8 @@ fn spring() -> BlobFile {
 #[test]
 fn rest_drive_hold_and_drive_again() {
     let file = spring();
-    let mut station = Station::new(file.bytes(), 0).unwrap();
+    let mut memory = Memory::new();
+    let mut station = Station::new(&mut memory, file.bytes(), 0).unwrap();
     let mut board = Fake::default();
     station.poll(&mut board);
     assert_eq!(board.actions(), [(0, ActionKind::Idle, 0, 0.0)]);
@@ -124,7 +125,8 @@ fn rest_drive_hold_and_drive_again() {
 #[test]
 fn a_late_action_is_not_the_policys() {
     let file = spring();
-    let mut station = Station::new(file.bytes(), 0).unwrap();
+    let mut memory = Memory::new();
+    let mut station = Station::new(&mut memory, file.bytes(), 0).unwrap();
     let mut board = Fake::default();
     board.say(&ToBoard::Enter);
     board.observe(1, [1.0, 0.0]);
@@ -147,7 +149,7 @@ fn a_bad_policy_is_refused_with_its_code() {
     let last = bytes.len() - 20;
     bytes[last] ^= 1;
     let spoiled = BlobFile::new(&bytes);
-    let error = Station::new(spoiled.bytes(), 0).unwrap_err();
+    let error = Station::new(&mut Memory::new(), spoiled.bytes(), 0).unwrap_err();
     assert_eq!(error, BlobError::DataDigest);
     let mut board = Fake::default();
     refuse(&mut board, error);

@@ -23,9 +23,9 @@ const PERIOD_NANOS: u64 = 10_000_000;
 const WIDTHS: (usize, usize) = (5, 3);
 
 /// Bytes of flash beside the policy.
-const CODE_BUDGET: usize = 31 << 10;
+const CODE_BUDGET: usize = 16 << 10;
 /// Bytes of static RAM beside activations.
-const RAM_BUDGET: usize = 7 << 10;
+const RAM_BUDGET: usize = 4 << 10;
 /// Instructions per multiplication.
 const F32_BUDGET: f64 = 3.7;
 const INT8_BUDGET: f64 = 3.0;
