@@ -45,6 +45,8 @@ pub enum ToBoard<'a> {
     },
     /// Never returns, so that the watchdog must. Feature `hil`.
     Hang,
+    /// Asks for [`FromBoard::Stack`]. Feature `hil`.
+    Stack,
 }
 
 /// From the board.
@@ -98,6 +100,11 @@ pub enum FromBoard<'a> {
     Timed {
         /// All of them together, on the board's clock.
         nanos: u64,
+    },
+    /// How deep the stack has been.
+    Stack {
+        /// [`Board::deepest_stack_bytes`](crate::Board::deepest_stack_bytes)
+        bytes: u32,
     },
 }
 

@@ -20,6 +20,10 @@ pub trait Board {
     /// Puts off the watchdog. Called after a tick's action was sent, and while time comes by message; by nothing
     /// else where a policy is there.
     fn feed_watchdog(&mut self);
+    /// How deep the stack has been since the start; zero where nobody looks.
+    fn deepest_stack_bytes(&mut self) -> u32 {
+        0
+    }
 }
 
 /// Whose time it is.
@@ -201,6 +205,11 @@ impl<'a> Station<'a> {
                 }
                 let timed = FromBoard::Timed { nanos: board.now_nanos() - begin };
                 say(board, self.buffer, &timed);
+            }
+            #[cfg(feature = "hil")]
+            Some(ToBoard::Stack) => {
+                let bytes = board.deepest_stack_bytes();
+                say(board, self.buffer, &FromBoard::Stack { bytes });
             }
             #[cfg(feature = "hil")]
             Some(ToBoard::Hang) => loop {

@@ -31,6 +31,21 @@ fn write(address: usize, value: u32) {
     unsafe { write_volatile(with_exposed_provenance_mut(address), value) }
 }
 
+/// Bytes of the stack that no longer hold what start-up painted there. Between the end of the static memory and the first
+/// such word nothing has ever been.
+#[cfg(feature = "hil")]
+pub(crate) fn deepest_stack_bytes() -> u32 {
+    unsafe extern "C" {
+        static _stack_end: u32;
+        static _stack_start: u32;
+    }
+    let (mut at, top) = ((&raw const _stack_end).addr(), (&raw const _stack_start).addr());
+    while at < top && read(at) == cortex_m_rt::STACK_PAINT_VALUE {
+        at += 4;
+    }
+    (top - at) as u32
+}
+
 /// Reads a register.
 fn read(address: usize) -> u32 {
     // SAFETY: as in `write`.

@@ -202,6 +202,7 @@ impl<'a> Blob<'a> {
     ///
     /// # Errors
     /// The first defect.
+    #[inline(never)]
     pub fn open(memory: &'a [u8]) -> Result<Self, BlobError> {
         let Sections { header, channels, data, data_crc32, bytes } = sections(memory)?;
         let mut decoder = Decoder(header);

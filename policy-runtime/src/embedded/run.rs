@@ -115,10 +115,9 @@ impl<'a> Executor<'a> {
     ///
     /// # Errors
     /// [`BlobError::TooLarge`] or [`BlobError::Golden`].
-    pub fn new(blob: Blob<'a>, scratch: Scratch<'a>) -> Result<Self, BlobError> {
-        let mut executor = Self { blob, scratch };
-        executor.replay()?;
-        Ok(executor)
+    pub fn new(blob: Blob<'a>, mut scratch: Scratch<'a>) -> Result<Self, BlobError> {
+        replay(&blob, &mut scratch)?;
+        Ok(Self { blob, scratch })
     }
 
     /// Replays the golden vectors and forgets what they left in the state.
