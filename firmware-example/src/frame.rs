@@ -101,6 +101,13 @@ pub enum FromBoard<'a> {
         /// All of them together, on the board's clock.
         nanos: u64,
     },
+    /// The robot left what the demonstrations showed, or came back. Feature `monitor`.
+    Alarm {
+        /// Number of the tick.
+        tick: u32,
+        /// Which of the two.
+        raised: bool,
+    },
     /// How deep the stack has been.
     Stack {
         /// [`Board::deepest_stack_bytes`](crate::Board::deepest_stack_bytes)

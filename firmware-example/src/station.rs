@@ -2,6 +2,8 @@
 
 use core::num::NonZeroU64;
 
+#[cfg(any(test, feature = "monitor"))]
+use policy_runtime::embedded::Watch;
 use policy_runtime::embedded::{Blob, BlobError, Executor, Scratch};
 use policy_runtime::timing::FixedRate;
 use policy_runtime::{Fault, Observation, Supervisor, Verdict};
@@ -76,6 +78,8 @@ impl Default for Memory {
 #[derive(Debug)]
 pub struct Station<'a> {
     executor: Executor<'a>,
+    #[cfg(any(test, feature = "monitor"))]
+    watch: Option<Watch<'a>>,
     supervisor: Supervisor,
     rate: FixedRate,
     clock: Clock,
@@ -90,7 +94,8 @@ pub struct Station<'a> {
 
 impl<'a> Station<'a> {
     /// Opens the blob at the start of `flash` and replays its golden vectors; the first tick is due at `start_nanos`.
-    /// The policy does not drive before [`ToBoard::Enter`].
+    /// The policy does not drive before [`ToBoard::Enter`]. With the feature `monitor`, what follows the blob may be the
+    /// monitor's numbers.
     ///
     /// # Errors
     /// The blob's first defect.
@@ -101,6 +106,8 @@ impl<'a> Station<'a> {
         let last = last.get_mut(..blob.action_width()).ok_or(BlobError::TooLarge)?;
         let period = NonZeroU64::new(blob.header().control_period_nanos).ok_or(BlobError::Number)?;
         Ok(Self {
+            #[cfg(any(test, feature = "monitor"))]
+            watch: Watch::open(flash, &blob)?,
             executor: Executor::new(blob, Scratch { front, back, state })?,
             supervisor: Supervisor::new(),
             rate: FixedRate::new(period, start_nanos),
@@ -174,6 +181,10 @@ impl<'a> Station<'a> {
             }
             Some(ToBoard::Enter) => {
                 self.executor.reset();
+                #[cfg(any(test, feature = "monitor"))]
+                if let Some(watch) = &mut self.watch {
+                    watch.reset();
+                }
                 self.supervisor.enter(&self.executor.blob().rules());
             }
             Some(ToBoard::Exit) => drop_answer(self.supervisor.exit(&self.executor.blob().rules())),
@@ -242,6 +253,12 @@ impl<'a> Station<'a> {
         let values = frame::to_bytes(action, &mut bytes);
         let sent = FromBoard::Action { tick: self.ticks, sequence: self.sequence, kind, fault, values };
         say(board, self.buffer, &sent);
+        #[cfg(any(test, feature = "monitor"))]
+        if let (Some(watch), Verdict::Good | Verdict::Limited { .. }) = (&mut self.watch, verdict)
+            && let Some(raised) = watch.watch(observation, action)
+        {
+            say(board, self.buffer, &FromBoard::Alarm { tick: self.ticks, raised });
+        }
         self.ticks = self.ticks.wrapping_add(1);
         if release_nanos.is_some() {
             self.rate.complete(board.now_nanos());

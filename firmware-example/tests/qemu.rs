@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 
 use ::firmware::frame::{ActionKind, ToBoard};
 use board::{Heard, QemuBoard, built_firmware, wire};
-use policy_runtime::embedded::Precision;
+use policy_runtime::drift::Cusum;
 use policy_runtime::embedded::write::{BlobFile, Network, Part, Recurrent, blob};
+use policy_runtime::embedded::{Precision, watch_section};
 use policy_runtime::guard::FaultKind;
+use policy_runtime::monitor::{Monitor, MonitorRecord, Score, Shape};
 use policy_runtime::probe::Draws;
 use policy_runtime::safety::GuardRules;
 use policy_runtime::spec::{Activation, Affine, Clamp, Dense, Normalizer, Squash};
@@ -230,6 +232,54 @@ fn qemu_ticks_at_its_rate_and_bites_when_it_hangs() {
     board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
     board.say(&ToBoard::Hang);
     board.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
+}
+
+#[test]
+fn qemu_raises_the_monitors_alarm_at_the_ticks_of_the_host() {
+    let name = "qemu_raises_the_monitors_alarm_at_the_ticks_of_the_host";
+    let Some(elf) = built_firmware(name, "mps2-an386,monitor") else { return };
+    let mut draws = Draws::new(26);
+    let file = small(&mut draws);
+    let mut host = file.open().unwrap();
+    let mut pairs = Vec::new();
+    for _ in 0..400 {
+        let (observation, mut action) = (row(&mut draws, WIDTHS.0, 1.0), [0.0; WIDTHS.1]);
+        host.run(&observation, &mut action).unwrap();
+        pairs.extend(observation.into_iter().chain(action));
+    }
+    let cusum = Cusum { mean: 0.65, deviation: 0.2, slack: 0.5, most: 10.0, threshold: 12.0, sum: 0.0 };
+    let shape = Shape::of(&pairs, WIDTHS.0 + WIDTHS.1).unwrap();
+    let record = MonitorRecord { shape, score: Score::Mahalanobis, cusum: Some(cusum) };
+    let section = watch_section(&contract(), &record).unwrap().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let flash = saved(folder.path(), &[file.bytes(), &section].concat());
+
+    let mut monitor = Monitor::new(&record, None).unwrap();
+    let mut board = QemuBoard::start(MACHINES[0], &elf, &flash, false);
+    board.enter();
+    let (mut wanted, mut raised) = (Vec::new(), false);
+    let mut found = Vec::new();
+    for step in 1..80_u32 {
+        let spread = if (30..35).contains(&step) { 6.0 } else { 1.0 };
+        let observation = row(&mut draws, WIDTHS.0, spread);
+        let (_, _, action) = board.tick(step, u64::from(step) * PERIOD_NANOS, Some(&observation));
+        if monitor.watch(&observation, &action) != raised {
+            raised = !raised;
+            wanted.push((step, raised));
+        }
+        // The alarm follows its action.
+        board.say(&ToBoard::Status);
+        let status = |heard: &Heard| match heard {
+            Heard::Alarm { raised, .. } => Some(Some(*raised)),
+            Heard::Status { .. } => Some(None),
+            _ => None,
+        };
+        while let Some(raised) = board.hear_until(status) {
+            found.push((step, raised));
+        }
+    }
+    assert_eq!(found, wanted);
+    assert!(matches!(found[..], [(30..35, true), (35.., false), ..]), "{found:?}");
 }
 
 /// Contents of the sections of an ELF file for 32-bit machines, by name; those that a program only clears are zeros.

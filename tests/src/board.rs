@@ -29,6 +29,8 @@ pub enum Heard {
     Timed(u64),
     /// How deep its stack has been, bytes.
     Stack(u32),
+    /// The monitor's alarm was raised at this tick, or ended.
+    Alarm { tick: u32, raised: bool },
     /// Something else.
     Other,
 }
@@ -50,6 +52,7 @@ impl From<FromBoard<'_>> for Heard {
             }
             FromBoard::Timed { nanos } => Heard::Timed(nanos),
             FromBoard::Stack { bytes } => Heard::Stack(bytes),
+            FromBoard::Alarm { tick, raised } => Heard::Alarm { tick, raised },
             _ => Heard::Other,
         }
     }

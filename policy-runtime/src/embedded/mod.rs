@@ -22,6 +22,7 @@ mod smlad;
 mod mutation_tests;
 #[cfg(all(test, feature = "std"))]
 mod tests;
+mod watch;
 #[cfg(feature = "std")]
 pub mod write;
 
@@ -30,6 +31,9 @@ pub use error::BlobError;
 pub use header::{Header, Layer, Precision, Text};
 pub use reader::{Blob, Channels, LayerView, Matrix, Weights};
 pub use run::{Executor, Scratch, reset, run};
+#[cfg(feature = "std")]
+pub use watch::watch_section;
+pub use watch::{WATCH_MAGIC, WATCH_VERSION, Watch};
 
 /// First bytes of every blob.
 pub const MAGIC: [u8; 8] = *b"HYPEBLOB";

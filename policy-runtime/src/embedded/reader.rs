@@ -75,7 +75,7 @@ impl Matrix<'_> {
 
 /// Takes rows off the front of the data section.
 #[derive(Debug, Clone)]
-struct Rows<'a>(&'a [u32]);
+pub(super) struct Rows<'a>(pub(super) &'a [u32]);
 
 impl<'a> Rows<'a> {
     fn words(&mut self, len: usize) -> Result<&'a [u32], BlobError> {
@@ -90,7 +90,7 @@ impl<'a> Rows<'a> {
         bytemuck::try_cast_slice(self.words(len)?).map_err(|_| BlobError::Alignment)
     }
 
-    fn finite(&mut self, len: usize) -> Result<&'a [f32], BlobError> {
+    pub(super) fn finite(&mut self, len: usize) -> Result<&'a [f32], BlobError> {
         self.numbers(len).and_then(|row| check(row, row.iter().all(|value| value.is_finite())))
     }
 
@@ -138,7 +138,7 @@ fn optional<T: Default>(there: bool, row: impl FnOnce() -> Result<T, BlobError>)
     if there { row() } else { Ok(T::default()) }
 }
 
-fn word(bytes: &[u8], at: usize) -> Result<usize, BlobError> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Result<usize, BlobError> {
     let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk::<4>).ok_or(BlobError::Size)?;
     Ok(u32::from_le_bytes(*bytes) as usize)
 }
