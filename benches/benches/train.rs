@@ -11,7 +11,7 @@ use trainer::learners::sac::Sac;
 use trainer::nn::Cpu;
 use trainer::nn::flex::library_product;
 use trainer::nn::mlp::Activation;
-use trainer::replay::model_data::ModelData;
+use trainer::replay::model_data::{ModelData, Room};
 use trainer::replay::{ReplayBuffer, Rows, Transition};
 use trainer::reward::Reward;
 use trainer::reward::discriminator::{Discriminator, Pairs};
@@ -190,6 +190,7 @@ fn discriminator_steps(criterion: &mut Criterion) {
             gradient_target: 0.4,
             update_every: 1,
             rollout_episodes: 1,
+            from: None,
         };
         let streams = Streams::new(0);
         let mut rng = streams.stream("bench");
@@ -252,8 +253,8 @@ fn imagined_steps(criterion: &mut Criterion) {
             values
         };
         let (x, a) = (draw(rows * observations), draw(rows * actions));
-        let data =
-            ModelData::new(&ReplayBuffer::new(1, observations, actions), (observations, actions), 1, true, false);
+        let room = Room { capacity: 1, pinned: true, share: 1.0 };
+        let data = ModelData::new(&ReplayBuffer::new(1, observations, actions), (observations, actions), room, false);
         let mut world = WorldModel::<Cpu>::new(&config, &data, 1.0, Streams::new(0), &Default::default());
         let (width, layers) = (config.hidden[0], config.hidden.len());
         let weights = (observations + actions + 2 * observations) * width + (layers - 1) * width * width;

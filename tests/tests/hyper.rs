@@ -127,13 +127,36 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     assert!(!folder.path().join("third").exists());
 }
 
+/// LAMPS: the same page, the reward that another run learned standing still.
+#[test]
+fn a_reward_that_another_run_learned_stands_still() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), &line("-o game")).good();
+    hype(folder.path(), &line("--reward game -o lamps")).good();
+    let evaluations = String::from_utf8(read(&folder.path().join("lamps"), "eval.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(evaluations.lines().last().unwrap()).unwrap();
+    assert_eq!(last["env_steps_total"], last["env_steps"], "no episodes for a discriminator");
+    for run in ["game", "lamps"] {
+        hype(folder.path(), &format!("export {run} -o {run}-bundle")).good();
+    }
+    let discriminator = |bundle: &str| fs::read(folder.path().join(bundle).join("discriminator.onnx")).unwrap();
+    assert_eq!(discriminator("game-bundle"), discriminator("lamps-bundle"));
+
+    hype(folder.path(), &line("--reward game --set reward.hidden=[8] -o bad"))
+        .refused(3, &["read in another way", "[8]"]);
+    let demos = demonstrations().display();
+    let mm = format!("train mm pendulum --demos {demos} --set reward.from=game -o bad");
+    hype(folder.path(), &mm).refused(3, &["always learns its own"]);
+    assert!(!folder.path().join("bad").exists());
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let demos = demonstrations().display();
     for (line, words) in [
         ("train hyper pendulum".to_owned(), vec!["learns from demonstrations"]),
-        (line("--reward nonsense"), vec!["--reward nonsense", "true"]),
+        (line("--reward nonsense"), vec!["no run in", "nonsense"]),
         (format!("train hype pendulum --demos {demos} --reward true"), vec!["imagination.reward", "--reward"]),
         (format!("train mm pendulum --demos {demos} --preset small"), vec!["small", "fixed"]),
         (format!("train filter pendulum --demos {demos} --set reset.schedule=sliding-window"), vec!["reset.schedule"]),

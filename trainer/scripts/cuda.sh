@@ -9,7 +9,7 @@
 # makes), MuJoCo with its models, and demonstrations of pendulum and hopper.
 #
 # check writes JSON lines to OUT (default ./cuda-results): device.jsonl and cpu.jsonl from `hype device-check`,
-# trainings.jsonl with the times of short HyPE runs on both devices, torch.jsonl where PyTorch is there. Each part has a time limit; one
+# trainings.jsonl with the times of short HyPE and HyPER runs on both devices, torch.jsonl where PyTorch is there. Each part has a time limit; one
 # that fails does not keep the next from running. Seconds per part: HYPE_CHECK_SECS (default 120).
 set -euo pipefail
 
@@ -77,19 +77,19 @@ part() {
         >>"$out/parts.jsonl"
 }
 
-# training TASK SEEDS ENV_STEPS DEVICE [SETTING...]: a short HyPE run; its time, and its evaluations beside it.
+# training METHOD TASK SEEDS ENV_STEPS DEVICE [SETTING...]: a short run; its time, and its evaluations beside it.
 training() {
-    local task="$1" seeds="$2" env_steps="$3" device="$4" name begin code=0
-    shift 4
-    name="hype-$task-$seeds-$device"
+    local method="$1" task="$2" seeds="$3" env_steps="$4" device="$5" name begin code=0
+    shift 5
+    name="$method-$task-$seeds-$device"
     local run="$work/$name"
     begin="$(date +%s.%N)"
-    "$hype" train hype "$task" --demos "$bundle/$task.hdf5" --seeds "0..$seeds" --env-steps "$env_steps" \
+    "$hype" train "$method" "$task" --demos "$bundle/$task.hdf5" --seeds "0..$seeds" --env-steps "$env_steps" \
         --device "$device" --set eval.episodes=3 "$@" -o "$run" || code=$?
     local secs
     secs="$(awk -v a="$begin" -v b="$(date +%s.%N)" 'BEGIN { printf "%.2f", b - a }')"
-    printf '{"kind":"training","task":"%s","seeds":%d,"env_steps":%d,"device":"%s","exit_code":%d,"secs":%s}\n' \
-        "$task" "$seeds" "$env_steps" "$device" "$code" "$secs" >>"$out/trainings.jsonl"
+    printf '{"kind":"training","method":"%s","task":"%s","seeds":%d,"env_steps":%d,"device":"%s","exit_code":%d,"secs":%s}\n' \
+        "$method" "$task" "$seeds" "$env_steps" "$device" "$code" "$secs" >>"$out/trainings.jsonl"
     [ ! -f "$run/eval.jsonl" ] || cp "$run/eval.jsonl" "$out/$name.jsonl"
     return "$code"
 }
@@ -117,10 +117,13 @@ check() {
     part "device" "$hype" device-check --device "$device" -o "$out/device.jsonl" ${HYPE_CHECK_ARGUMENTS:-}
     part "cpu" "$hype" device-check --device cpu -o "$out/cpu.jsonl" --steps 1 --stacks 1 ${HYPE_CHECK_ARGUMENTS:-}
     local steps="${HYPE_CHECK_ENV_STEPS:-3000}"
-    part "pendulum, one seed" bash -c "training pendulum 1 $steps $device --set eval.every=1000"
-    part "pendulum, ten seeds" bash -c "training pendulum 10 $steps $device --set eval.every=1000"
-    part "pendulum, ten seeds on the CPU" bash -c "training pendulum 10 $steps cpu --set eval.every=1000"
-    part "hopper, ten seeds" bash -c "training hopper 10 $((2 * steps)) $device --set eval.every=2000"
+    part "pendulum, one seed" bash -c "training hype pendulum 1 $steps $device --set eval.every=1000"
+    part "pendulum, ten seeds" bash -c "training hype pendulum 10 $steps $device --set eval.every=1000"
+    part "pendulum, ten seeds on the CPU" bash -c "training hype pendulum 10 $steps cpu --set eval.every=1000"
+    part "hopper, ten seeds" bash -c "training hype hopper 10 $((2 * steps)) $device --set eval.every=2000"
+    local hyper="--preset small --set sac.exploration_steps=200 --set eval.every=200"
+    part "hyper on hopper" bash -c "training hyper hopper 1 $((steps / 5)) $device $hyper"
+    part "hyper on hopper on the CPU" bash -c "training hyper hopper 1 $((steps / 10)) cpu $hyper"
     if python3 -c 'import torch' 2>/dev/null; then
         part "torch" python3 "$here/torch_sac_step.py" "$device" "$out/torch.jsonl"
     else

@@ -13,7 +13,12 @@ pub struct Expert {
     certificate: &'static str,
 }
 
-const SHIPPED: [Expert; 2] = [
+const SHIPPED: [Expert; 3] = [
+    Expert {
+        task: "half-cheetah",
+        onnx: include_bytes!("../experts/half-cheetah.onnx"),
+        certificate: include_str!("../experts/half-cheetah.json"),
+    },
     Expert {
         task: "hopper",
         onnx: include_bytes!("../experts/hopper.onnx"),
@@ -54,10 +59,10 @@ mod tests {
 
     #[test]
     fn shipped_experts_are_good_and_certified() {
-        for (task, least) in [("hopper", 3000.0), ("pendulum", -200.0)] {
+        for (task, least) in [("half-cheetah", 8000.0), ("hopper", 3000.0), ("pendulum", -200.0)] {
             assert!(expert(task).unwrap().mean_return().unwrap() >= least, "{task}");
         }
         let text = expert("ant").unwrap_err().to_string();
-        assert!(text.contains("hopper, pendulum") && text.contains("hype expert ant"), "{text}");
+        assert!(text.contains("half-cheetah, hopper, pendulum") && text.contains("hype expert ant"), "{text}");
     }
 }

@@ -164,8 +164,8 @@ pub struct Train {
     /// fixed (right), code (as published code runs), paper (as written); hyper also has small (a third of the cost)
     #[arg(long, default_value = "fixed")]
     pub preset: String,
-    /// hyper: `true` learns from the task's own reward instead of demonstrations (MBPO)
-    #[arg(long, value_name = "true")]
+    /// hyper: `true` learns from the task's own reward instead of demonstrations (MBPO); a run: from the reward it learned
+    #[arg(long, value_name = "true|RUN")]
     pub reward: Option<String>,
     /// hyper: begin with the dynamics that another run learned
     #[arg(long, value_name = "RUN")]

@@ -179,6 +179,7 @@ fn reward_config(width: usize) -> RewardConfig {
         gradient_target: 0.4,
         update_every: 1,
         rollout_episodes: 1,
+        from: None,
     }
 }
 

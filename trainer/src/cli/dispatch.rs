@@ -24,7 +24,8 @@ pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         Command::Train(arguments) => start(&arguments, out),
         Command::Resume(arguments) => {
             let outcome = train::resume(&arguments.run, arguments.device, watch)?;
-            ended(outcome, &arguments.run, out)
+            ended(outcome, &arguments.run, out)?;
+            say_how_to_write_an_expert(&arguments.run, out)
         }
         Command::Eval(arguments) => play(&arguments, out),
         Command::Plot(arguments) => plot::plot(&arguments, out),
@@ -78,6 +79,14 @@ fn ended(outcome: Outcome, run: &Path, out: &mut dyn Write) -> Result<()> {
     }
 }
 
+fn say_how_to_write_an_expert(run: &Path, out: &mut dyn Write) -> Result<()> {
+    let config = policy::read_run_config(run)?;
+    if config.method != "expert" {
+        return Ok(());
+    }
+    say(out, &format!("its policy file: hype expert {} --run {}", config.task, run.display()))
+}
+
 fn overrides(settings: &Settings, seeds: Vec<u64>) -> Overrides {
     Overrides {
         config_file: settings.config.clone(),
@@ -111,9 +120,7 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
     match arguments.reward.as_deref() {
         None => {}
         Some("true") => flags.push(("--reward", "imagination.reward=task".into())),
-        Some(other) => {
-            return Err(Error::config(format!("--reward {other}")).expected("true: the task's own reward"));
-        }
+        Some(run) => flags.push(("--reward", format!("reward.from={}", absolute(Path::new(run))?.display()))),
     }
     if let Some(run) = &arguments.world_model {
         flags.push(("--world-model", format!("world_model.from={}", absolute(run)?.display())));

@@ -13,5 +13,6 @@ pub mod policy;
 pub mod quickstart;
 pub mod tasks;
 pub mod train;
+mod transfer;
 
 pub use dispatch::dispatch;

@@ -1,8 +1,9 @@
 //! `hype train`, `hype resume` and `hype expert`.
 
 use super::policy::{Loaded, Player, read_run, read_run_config};
+use super::transfer;
 use crate::backend::{self, Gpu};
-use crate::config::{RewardSource, RunConfig, WorldModelConfig};
+use crate::config::{RewardSource, RunConfig};
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
@@ -12,17 +13,14 @@ use crate::methods::demonstrated::Demonstrated;
 use crate::methods::expert::Expert;
 use crate::methods::gail::Gail;
 use crate::methods::hype::Hype;
-use crate::methods::hyper::{Hyper, HyperRecord, Tables};
+use crate::methods::hyper::{Hyper, Tables};
 use crate::methods::iq_learn::IqLearn;
 use crate::methods::sqil::Sqil;
 use crate::nn::{Cpu, Train};
 use crate::observe::{Observer, progress_line};
-use crate::replay::ReplayBuffer;
-use crate::replay::model_data::ModelData;
-use crate::run::directory::{Slot, checkpoint_path, is_finished, read_provenance};
-use crate::run::driver::{Layout, Outcome, read_method, run_cohort};
+use crate::run::directory::{Slot, is_finished, read_provenance};
+use crate::run::driver::{Layout, Outcome, run_cohort};
 use crate::run::{Provenance, RunDirectory};
-use crate::world_model::fit::WorldModelRecord;
 use crate::{envs, run, to_policy};
 use policy_runtime::Policy;
 use std::path::Path;
@@ -55,9 +53,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         provenance.demos_sha256.clone_from(&demonstrations.sha256);
         provenance.demos_episodes = Some(demonstrations.episodes.len());
     }
-    if let Some(from) = config.world_model.as_ref().and_then(|model| model.from.as_ref()) {
-        check_world_model(config, &task, from)?;
-    }
+    transfer::check(config, &task)?;
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
     let expert = demonstrated(config, demonstrations, &task)?;
     let directory = RunDirectory::create(directory, &text, &provenance)?;
@@ -174,8 +170,8 @@ fn learn<B: Train>(
                 hyper: needed(config, "hyper", &config.hyper)?.clone(),
                 reward: needed(config, "reward", &config.reward)?.clone(),
             };
-            let begin_with = world_model_of_another(config, directory, seeds[0])?;
-            Hyper::<B>::new(config, tables, fresh(), begin_with, seeds, device)
+            let given = transfer::given(config, directory, seeds[0])?;
+            Hyper::<B>::new(config, tables, fresh(), given, seeds, device)
         }),
         "iq-learn" => run_cohort(config, directory, observer, layout, |seeds| {
             IqLearn::<B>::new(config, needed(config, "iq", &config.iq)?, fresh(), seeds, device)
@@ -193,46 +189,8 @@ fn learn<B: Train>(
 }
 
 /// Whether the task's own reward is learned from: then demonstrations are optional.
-fn learns_from_task(config: &RunConfig) -> bool {
+pub(super) fn learns_from_task(config: &RunConfig) -> bool {
     config.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
-}
-
-/// The dynamics that `world_model.from` names: those of the same seed, or of that run's first. A run that has a checkpoint of
-/// its own needs them no more.
-fn world_model_of_another(config: &RunConfig, directory: &RunDirectory, seed: u64) -> Result<Option<WorldModelRecord>> {
-    let Some(from) = config.world_model.as_ref().and_then(|model| model.from.as_ref()) else { return Ok(None) };
-    if directory.checkpoint(Slot::Last, seed)?.exists() {
-        return Ok(None);
-    }
-    let other = read_run_config(from)?;
-    let seed = if other.seeds.contains(&seed) { seed } else { other.seeds[0] };
-    let file = checkpoint_path(from, Slot::Last, seed);
-    let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&file)?;
-    Ok(Some(record.into_model()))
-}
-
-/// Refuses the run `from` where its model cannot be this one's.
-fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
-    let other = read_run_config(from)?;
-    let refused = |what: &str| Error::data(format!("the world model of {} does not fit: {what}", from.display()));
-    let (Some(own), Some(model)) = (&config.world_model, &other.world_model) else {
-        return Err(refused("the run has none").expected("a run of hyper").found(format!("a run of {}", other.method)));
-    };
-    if !task.has_channels_of(&envs::task(&other.task)?) {
-        return Err(refused("its task is of another body").expected(&task.id).found(other.task));
-    }
-    let shape = |model: &WorldModelConfig| format!("{} members of {:?}", model.members, model.hidden);
-    if shape(own) != shape(model) {
-        return Err(refused("other networks")
-            .expected(shape(own))
-            .found(shape(model))
-            .hint("set world_model.members and world_model.hidden as that run did"));
-    }
-    if learns_from_task(config) != learns_from_task(&other) {
-        return Err(refused("only one of the two runs learns the task's reward, an output more")
-            .hint("use --reward true in both or in neither"));
-    }
-    Ok(())
 }
 
 /// The table of the configuration that the method cannot do without.

@@ -56,6 +56,11 @@ pub struct WorldModelConfig {
     /// Whether the demonstrations stay beside that ring. In it they are overwritten some day: a fault of the published code
     /// (spec 7.17).
     pub pinned_demonstrations: bool,
+    /// Share of all rows that the model is fitted to, evenly spread; below 1 the model is made worse, for studies.
+    pub data_share: f64,
+    /// Deviation of noise on each predicted change, in units of the channel's deviation in the data; makes the model worse, for
+    /// studies.
+    pub mean_noise: f64,
     /// A run whose model is where this one begins; its normaliser stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
@@ -183,6 +188,8 @@ impl WorldModelConfig {
             mean_clip: None,
             capacity: 150_000,
             pinned_demonstrations: true,
+            data_share: 1.0,
+            mean_noise: 0.0,
             from: None,
         }
     }

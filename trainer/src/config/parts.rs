@@ -2,6 +2,7 @@
 
 use super::ResetSchedule;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Update rule of an optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +262,9 @@ pub struct RewardConfig {
     pub update_every: u64,
     /// Whole episodes of the current policy per outer iteration.
     pub rollout_episodes: u64,
+    /// A run whose discriminator is the reward, for good: nothing adversarial is left. hyper only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
 }
 
 /// Expert rows in the learner's batches.

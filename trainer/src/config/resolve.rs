@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys that a preset may leave out.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 9] = [
     "sac.target_entropy",
     "reward.clip",
+    "reward.from",
     "demos",
     "demos_limit",
     "world_model.max_epochs",

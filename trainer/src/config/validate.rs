@@ -107,6 +107,9 @@ fn validate_world_model(model: &WorldModelConfig) -> Result<()> {
     if model.max_epochs == Some(0) {
         return check("world_model.max_epochs", 0, false, "at least 1 epoch");
     }
+    let share = model.data_share;
+    check("world_model.data_share", share, share > 0.0 && share <= 1.0, "more than 0, at most 1")?;
+    not_negative("world_model.mean_noise", model.mean_noise)?;
     model.mean_clip.map_or(Ok(()), |clip| positive("world_model.mean_clip", clip))
 }
 

@@ -97,7 +97,7 @@ pub struct Sac<B: Train> {
     /// `seeds` members.
     actor: Network<B>,
     /// `2·seeds` members, a seed's twins in a row.
-    critics: Network<B>,
+    pub(super) critics: Network<B>,
     /// `[seeds]`.
     log_temperature: Parameters<Inner<B>>,
     noise: Vec<Stream>,

@@ -171,6 +171,7 @@ fn stacked_discriminators_are_the_single_ones() {
             gradient_target: 0.4,
             update_every: 1,
             rollout_episodes: 1,
+            from: None,
         };
         let width = OBSERVATIONS + ACTIONS;
         let pairs = |name: &str, seed: u64, count: usize| {

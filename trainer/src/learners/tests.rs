@@ -60,6 +60,22 @@ fn train(config: &SacConfig, steps: usize, reward: impl Fn(f32) -> f32 + Copy, c
     sac
 }
 
+/// The target takes part of the critic in every third step and stands still in between.
+#[test]
+fn targets_follow_every_so_many_steps() {
+    let config = SacConfig { target_every: 3, ..config(0.2, 0.9) };
+    let mut sac = Sac::<Cpu>::new(&config, 1, 1, &[Streams::new(5)], &Default::default());
+    let mut rng = Streams::new(5).stream("test");
+    let target = |sac: &Sac<Cpu>| values(sac.critics.parameters.target());
+    let mut moved = Vec::new();
+    for _ in 0..7 {
+        let before = target(&sac);
+        sac.update(&batch(&mut rng, |a| a, 1.0), config.learning_rate, false);
+        moved.push(before != target(&sac));
+    }
+    assert_eq!(moved, [true, false, false, true, false, false, true]);
+}
+
 #[test]
 fn a_bandit_is_solved_and_its_critic_is_the_reward() {
     let reward = |a: f32| -(a - 0.5).powi(2);

@@ -28,47 +28,36 @@
 //!
 //! Seeds do not stack: fits take as many epochs as they need, another number for each seed.
 
+mod state;
+
+pub use state::{Given, HyperRecord, Tables};
+
 use super::demonstrated::Demonstrated;
 use super::rollouts::whole_episodes;
 use super::{DiscriminatorNetwork, Method, Networks, Reading, Report, one};
-use crate::config::{
-    Acting, HyperConfig, ImaginationConfig, PairSource, RateSchedule, RewardConfig, RewardSource, RunConfig,
-    WorldModelConfig,
-};
-use crate::envs::{Ending, Purpose, StepCounts, Termination, World, WorldCheckpoint, WorldConfig};
+use crate::config::{Acting, PairSource, RateSchedule, RewardSource, RunConfig};
+use crate::envs::{Ending, Purpose, StepCounts, Termination, World, WorldConfig};
 use crate::error::Result;
 use crate::learners::Batch;
 use crate::learners::actor::Actor;
 use crate::learners::block::Block;
-use crate::learners::ema::{Ema, EmaRecord};
-use crate::learners::learner::{Learner, LearnerMetrics, LearnerRecord};
+use crate::learners::ema::Ema;
+use crate::learners::learner::{Learner, LearnerMetrics};
 use crate::learners::td3_bc::Objective;
 use crate::nn::{Inner, Train};
-use crate::replay::model_data::ModelData;
+use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
-use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs};
-use crate::run::rng::{Stream, Streams};
-use crate::world_model::fit::{FitMetrics, WorldModel, WorldModelRecord};
-use crate::world_model::rollout::{Imagination, Rules, imagine};
+use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs};
+use crate::run::rng::Streams;
+use crate::world_model::fit::WorldModel;
+use crate::world_model::rollout::{Rules, imagine};
 use crate::world_model::schedule::rollout_length;
 use crate::world_model::starts::Starts;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use state::{Buffers, Draws, Progress};
 
 /// Environment steps per [`Method::advance`], at most.
 const PIECE: u64 = 25;
-
-/// The tables of the configuration that HyPER reads beside the learner's.
-#[derive(Debug, Clone)]
-pub struct Tables {
-    /// The model.
-    pub world_model: WorldModelConfig,
-    /// Rollouts in it.
-    pub imagination: ImaginationConfig,
-    /// The rest.
-    pub hyper: HyperConfig,
-    /// The discriminator.
-    pub reward: RewardConfig,
-}
 
 /// HyPER of one seed.
 pub struct Hyper<B: Train> {
@@ -87,79 +76,13 @@ pub struct Hyper<B: Train> {
     device: B::Device,
 }
 
-/// The four buffers, by what they are for (in the published code `expert_buffer`, `policy_buffer`, `hybrid_buffer` and
-/// `learner_buffer`).
-struct Buffers {
-    /// Demonstrations: states to start from, rows for the model, pairs for the discriminator.
-    to_start_from_expert: Demonstrated,
-    /// The learner's real steps: states to start from.
-    to_start_from_policy: ReplayBuffer,
-    /// Demonstrations and real steps, as the model is fitted to them.
-    to_fit_model: ModelData,
-    /// Imagined steps.
-    to_train_policy: ReplayBuffer,
-}
-
-/// Random streams of the loop itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Draws {
-    /// Actions in the environment.
-    act: Stream,
-    /// Expert steps that accompany real ones.
-    accompany: Stream,
-    /// Start states.
-    start: Stream,
-    /// Actions in imagination.
-    imagine: Stream,
-    /// Rows of the policy's batches.
-    rows: Stream,
-}
-
-/// How far the run has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Progress {
-    env_steps: u64,
-    grad_steps: u64,
-    /// Those since the discriminator last moved.
-    iteration_steps: u64,
-    iteration: u64,
-    needs_reset: bool,
-    /// Real steps since the discriminator last moved.
-    fresh_steps: u64,
-    rollout_counts: StepCounts,
-    imagination: Imagination,
-    fit: Option<FitMetrics>,
-}
-
-/// Everything of [`Hyper`], for a checkpoint.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HyperRecord<R, D> {
-    policy: LearnerRecord,
-    ema: Option<EmaRecord>,
-    discriminator: Option<DiscriminatorRecord>,
-    model: WorldModelRecord,
-    to_start_from_policy: R,
-    to_fit_model: D,
-    to_train_policy: R,
-    world: WorldCheckpoint,
-    draws: Draws,
-    progress: Progress,
-}
-
-impl<R, D> HyperRecord<R, D> {
-    /// The dynamics that the run learned.
-    pub fn into_model(self) -> WorldModelRecord {
-        self.model
-    }
-}
-
 impl<B: Train> Hyper<B> {
-    /// A fresh run of the first of `seeds`: they do not stack. `begin_with` is another run's model.
+    /// A fresh run of the first of `seeds`: they do not stack.
     pub fn new(
         config: &RunConfig,
         tables: Tables,
         expert: Demonstrated,
-        begin_with: Option<WorldModelRecord>,
+        given: Given,
         seeds: &[u64],
         device: &B::Device,
     ) -> Result<Self> {
@@ -170,13 +93,16 @@ impl<B: Train> Hyper<B> {
         let policy = Learner::new(config, widths.0, widths.1, &[streams], device);
         let ema = tables.hyper.ema.then(|| Ema::new(policy.actor_parameters(), widths.1, device));
         let learns_reward = tables.imagination.reward == RewardSource::Task;
-        let discriminator =
+        let mut discriminator =
             (!learns_reward).then(|| Discriminator::new(&tables.reward, expert.pairs.width, &[streams], device));
+        if let (Some(discriminator), Some(reward)) = (&mut discriminator, given.reward) {
+            discriminator.begin_with(reward.params);
+        }
         let model = &tables.world_model;
-        let to_fit_model =
-            ModelData::new(&expert.rows, widths, model.capacity, model.pinned_demonstrations, learns_reward);
+        let room = Room { capacity: model.capacity, pinned: model.pinned_demonstrations, share: model.data_share };
+        let to_fit_model = ModelData::new(&expert.rows, widths, room, learns_reward);
         let mut model = WorldModel::new(model, &to_fit_model, tables.imagination.margin, streams, device);
-        if let Some(other) = begin_with {
+        if let Some(other) = given.model {
             model.begin_with(other)?;
         }
         let buffers = Buffers {
@@ -387,7 +313,8 @@ impl<B: Train> Hyper<B> {
     }
 
     fn reward_is_due(&self) -> bool {
-        self.discriminator.is_some() && self.progress.iteration_steps >= self.tables.reward.update_every
+        let learns = self.discriminator.is_some() && self.tables.reward.from.is_none();
+        learns && self.progress.iteration_steps >= self.tables.reward.update_every
     }
 
     /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real

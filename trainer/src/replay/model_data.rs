@@ -10,29 +10,36 @@ use serde::{Deserialize, Serialize};
 /// are pinned, what is added goes round in a ring of its own behind them; else all goes round in one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelData {
-    capacity: usize,
+    room: Room,
     pinned: usize,
     next: usize,
+    /// Rows that were to be stored, kept or not.
+    offered: u64,
     with_reward: bool,
     widths: (usize, usize),
     inputs: Vec<f32>,
     targets: Vec<f32>,
 }
 
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Room {
+    /// Rows of the ring.
+    pub capacity: usize,
+    /// Whether demonstrations stay beside it.
+    pub pinned: bool,
+    /// Share of the rows that are kept, evenly spread; 1: all.
+    pub share: f64,
+}
+
 impl ModelData {
-    /// The rows of `demonstrations` (none where that is empty) and room for `capacity` rows, of which they take their part
-    /// unless they are `pinned`. `widths` are those of observation and action.
-    pub fn new(
-        demonstrations: &ReplayBuffer,
-        widths: (usize, usize),
-        capacity: usize,
-        pinned: bool,
-        with_reward: bool,
-    ) -> Self {
+    /// The rows of `demonstrations` (none where that is empty) and `room` for more, of which they take their part unless they
+    /// are pinned. `widths` are those of observation and action.
+    pub fn new(demonstrations: &ReplayBuffer, widths: (usize, usize), room: Room, with_reward: bool) -> Self {
         let mut data =
-            Self { capacity, pinned: 0, next: 0, with_reward, widths, inputs: Vec::new(), targets: Vec::new() };
+            Self { room, pinned: 0, next: 0, offered: 0, with_reward, widths, inputs: Vec::new(), targets: Vec::new() };
         (0..demonstrations.len()).for_each(|row| data.push(demonstrations.row(row)));
-        if pinned {
+        if room.pinned {
             data.pinned = data.len();
             data.next = 0;
         }
@@ -83,6 +90,11 @@ impl ModelData {
     }
 
     fn push(&mut self, step: Transition<'_>) {
+        let whole = |offered: u64| (offered as f64 * self.room.share) as u64;
+        self.offered += 1;
+        if whole(self.offered) == whole(self.offered - 1) {
+            return;
+        }
         let row = self.pinned + self.next;
         let input = [step.observation, step.action_unit].concat();
         let mut target: Vec<f32> =
@@ -92,7 +104,7 @@ impl ModelData {
         }
         put(&mut self.inputs, row, &input);
         put(&mut self.targets, row, &target);
-        self.next = (self.next + 1) % self.capacity;
+        self.next = (self.next + 1) % self.room.capacity;
     }
 }
 
@@ -125,7 +137,7 @@ mod tests {
     #[test]
     fn real_steps_come_with_random_demonstrated_ones() {
         let (expert, mut rng) = (demonstrations(), Streams::new(1).stream("test"));
-        let mut data = ModelData::new(&expert, (1, 1), 100, true, true);
+        let mut data = ModelData::new(&expert, (1, 1), Room { capacity: 100, pinned: true, share: 1.0 }, true);
         (0..20).for_each(|value| data.push_real(step(&(value as f32)), &expert, &mut rng));
         assert_eq!((data.len(), data.target_width()), (43, 2));
         let seen = observations(&data);
@@ -136,11 +148,21 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_the_rows_is_kept_evenly() {
+        let mut data =
+            ModelData::new(&demonstrations(), (1, 1), Room { capacity: 100, pinned: true, share: 0.4 }, false);
+        let (none, mut rng) = (ReplayBuffer::new(1, 1, 1), Streams::new(1).stream("test"));
+        (0..7).for_each(|value| data.push_real(step(&(value as f32)), &none, &mut rng));
+        assert_eq!(observations(&data), [102.0, 1.0, 4.0, 6.0], "the 3rd, 5th, 8th and 10th of ten");
+    }
+
+    #[test]
     fn only_the_published_ring_overwrites_demonstrations() {
         for (pinned, expected) in
             [(true, vec![100.0, 101.0, 102.0, 4.0, 1.0, 2.0, 3.0]), (false, vec![2.0, 3.0, 4.0, 1.0])]
         {
-            let mut data = ModelData::new(&demonstrations(), (1, 1), 4, pinned, false);
+            let room = Room { capacity: 4, pinned, share: 1.0 };
+            let mut data = ModelData::new(&demonstrations(), (1, 1), room, false);
             let none = ReplayBuffer::new(0, 1, 1);
             let mut rng = Streams::new(1).stream("test");
             let first = if pinned { 0 } else { 1 };

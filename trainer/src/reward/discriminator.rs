@@ -152,6 +152,11 @@ impl<B: Train> Discriminator<B> {
         seen
     }
 
+    /// Takes over a trained network's parameters, for every seed.
+    pub fn begin_with(&mut self, params: Vec<f32>) {
+        self.network.parameters.replace(vec![params; self.rows.len()], &self.device);
+    }
+
     /// Sizes and parameters of each seed's network, for export.
     pub fn networks(&self) -> Vec<(MlpSpec, Vec<f32>)> {
         let spec = self.network.seed_spec();

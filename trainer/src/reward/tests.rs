@@ -25,6 +25,7 @@ fn config(hidden: Vec<usize>) -> RewardConfig {
         gradient_target: 0.4,
         update_every: 1,
         rollout_episodes: 1,
+        from: None,
     }
 }
 

@@ -279,6 +279,18 @@ impl<B: Train> WorldModel<B> {
         values(variance.mean_dim(2).sqrt())
     }
 
+    /// What `world_model.mean_noise` adds to the states of `count` rows.
+    fn mean_noise(&mut self, count: usize) -> Option<Vec<f32>> {
+        if self.config.mean_noise == 0.0 {
+            return None;
+        }
+        let mut noise = vec![0.0; count * self.observation_width];
+        self.noise.fill_normal(&mut noise);
+        let stds = self.normalizer.std()[..self.observation_width].iter().cycle();
+        noise.iter_mut().zip(stds).for_each(|(noise, std)| *noise *= (self.config.mean_noise * std) as f32);
+        Some(noise)
+    }
+
     /// Everything, for a checkpoint.
     pub fn record(&self) -> WorldModelRecord {
         WorldModelRecord {
@@ -343,10 +355,14 @@ impl<B: Train> Dynamics for WorldModel<B> {
             next_observations: vec![0.0; observations.len()],
             task_rewards: if self.with_reward { vec![0.0; count] } else { Vec::new() },
         };
+        let spoiled = self.mean_noise(count);
         for (row, drawn) in dealt[..count].iter().zip(drawn.chunks_exact(outputs)) {
             let next = &mut imagined.next_observations[row * width..][..width];
             for ((next, now), change) in next.iter_mut().zip(&observations[row * width..]).zip(drawn) {
                 *next = now + change;
+            }
+            if let Some(spoiled) = &spoiled {
+                next.iter_mut().zip(&spoiled[row * width..]).for_each(|(next, noise)| *next += noise);
             }
             if let Some(reward) = imagined.task_rewards.get_mut(*row) {
                 *reward = drawn[width];

@@ -12,7 +12,7 @@ use crate::error::{Kind, Result};
 use crate::nn::Cpu;
 use crate::nn::mlp::Activation;
 use crate::nn::optimizer::values;
-use crate::replay::model_data::ModelData;
+use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Transition};
 use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
@@ -93,7 +93,7 @@ fn linear_data(count: usize, seed: u64) -> ModelData {
             terminated: false,
         });
     }
-    ModelData::new(&rows, (2, 1), count, true, true)
+    ModelData::new(&rows, (2, 1), Room { capacity: count, pinned: true, share: 1.0 }, true)
 }
 
 fn small() -> WorldModelConfig {
@@ -110,6 +110,24 @@ fn small() -> WorldModelConfig {
 
 fn model(config: &WorldModelConfig, data: &ModelData) -> WorldModel<Cpu> {
     WorldModel::new(config, data, 1.0, Streams::new(1), &Default::default())
+}
+
+/// The noise adds to the drawn changes' own: variances sum.
+#[test]
+fn a_world_made_worse_strays_by_the_noise_asked_for() {
+    let data = linear_data(2000, 5);
+    let spread = |mean_noise: f64| {
+        let mut world = model(&WorldModelConfig { mean_noise, ..small() }, &data);
+        world.fit(&data).unwrap();
+        let many = 20_000;
+        let imagined = world.step(&[0.5, -0.3].repeat(many), &vec![0.4; many]).unwrap();
+        let drawn: Vec<f64> = imagined.next_observations.chunks(2).map(|next| f64::from(next[0])).collect();
+        let mean = drawn.iter().sum::<f64>() / many as f64;
+        drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / many as f64
+    };
+    // States of the data are standard normal: a noise of 0.5 has the variance 0.25.
+    let added = spread(0.5) - spread(0.0);
+    assert!((0.23..0.27).contains(&added), "{added}");
 }
 
 #[test]

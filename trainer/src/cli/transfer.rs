@@ -1,0 +1,104 @@
+//! What a run takes over from another one: dynamics (`--world-model RUN`), a reward (`--reward RUN`).
+
+use super::policy::read_run_config;
+use super::train::learns_from_task;
+use crate::config::{RewardConfig, RunConfig, WorldModelConfig};
+use crate::envs::{self, Task};
+use crate::error::{Error, Result};
+use crate::methods::hyper::{Given, HyperRecord};
+use crate::replay::ReplayBuffer;
+use crate::replay::model_data::ModelData;
+use crate::run::directory::{RunDirectory, Slot, checkpoint_path};
+use crate::run::driver::{read_method, read_snapshot};
+use std::path::{Path, PathBuf};
+
+/// Refuses runs whose parts cannot be this one's.
+pub(super) fn check(config: &RunConfig, task: &Task) -> Result<()> {
+    if let Some(from) = model_run(config) {
+        check_world_model(config, task, from)?;
+    }
+    reward_run(config).map_or(Ok(()), |from| check_reward(config, task, from))
+}
+
+/// What `config` names, of the same seed or of the other run's first. A run that has a checkpoint of its own needs it no more.
+pub(super) fn given(config: &RunConfig, directory: &RunDirectory, seed: u64) -> Result<Given> {
+    let mut given = Given::default();
+    if directory.checkpoint(Slot::Last, seed)?.exists() {
+        return Ok(given);
+    }
+    if let Some(from) = model_run(config) {
+        let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&checkpoint_of(from, seed)?)?;
+        given.model = Some(record.into_model());
+    }
+    if let Some(from) = reward_run(config) {
+        given.reward = read_snapshot(&checkpoint_of(from, seed)?)?.networks.discriminator;
+    }
+    Ok(given)
+}
+
+fn model_run(config: &RunConfig) -> Option<&PathBuf> {
+    config.world_model.as_ref()?.from.as_ref()
+}
+
+fn reward_run(config: &RunConfig) -> Option<&PathBuf> {
+    config.reward.as_ref()?.from.as_ref()
+}
+
+fn checkpoint_of(run: &Path, seed: u64) -> Result<PathBuf> {
+    let seeds = read_run_config(run)?.seeds;
+    let seed = if seeds.contains(&seed) { seed } else { seeds[0] };
+    Ok(checkpoint_path(run, Slot::Last, seed))
+}
+
+fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
+    let other = read_run_config(from)?;
+    let refused = |what: &str| Error::data(format!("the world model of {} does not fit: {what}", from.display()));
+    let (Some(own), Some(model)) = (&config.world_model, &other.world_model) else {
+        return Err(refused("the run has none").expected("a run of hyper").found(format!("a run of {}", other.method)));
+    };
+    if !task.has_channels_of(&envs::task(&other.task)?) {
+        return Err(refused("its task is of another body").expected(&task.id).found(other.task));
+    }
+    let shape = |model: &WorldModelConfig| format!("{} members of {:?}", model.members, model.hidden);
+    if shape(own) != shape(model) {
+        return Err(refused("other networks")
+            .expected(shape(own))
+            .found(shape(model))
+            .hint("set world_model.members and world_model.hidden as that run did"));
+    }
+    if learns_from_task(config) != learns_from_task(&other) {
+        return Err(refused("only one of the two runs learns the task's reward, an output more")
+            .hint("use --reward true in both or in neither"));
+    }
+    Ok(())
+}
+
+fn check_reward(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
+    let other = read_run_config(from)?;
+    let refused = |what: &str| Error::data(format!("the reward of {} does not fit: {what}", from.display()));
+    if config.method != "hyper" {
+        return Err(refused("this method always learns its own").expected("hyper").found(&config.method));
+    }
+    let (Some(own), Some(reward), false) = (&config.reward, &other.reward, learns_from_task(&other)) else {
+        return Err(refused("the run learned none")
+            .expected("a run of mm, filter, hype, hype-resets, bc-reg or hyper")
+            .found(format!("a run of {}", other.method)));
+    };
+    if learns_from_task(config) {
+        return Err(refused("imagination.reward is the task's"));
+    }
+    if !task.has_channels_of(&envs::task(&other.task)?) {
+        return Err(refused("its task is of another body").expected(&task.id).found(other.task));
+    }
+    let shape = |reward: &RewardConfig| {
+        let clip = reward.clip.map_or("no clip".into(), |clip| format!("clip {clip}"));
+        format!("{} members of {:?}, {:?}, {clip}", reward.members, reward.hidden, reward.reduction)
+    };
+    if shape(own) != shape(reward) {
+        return Err(refused("it is read in another way")
+            .expected(shape(own))
+            .found(shape(reward))
+            .hint("set reward.members, hidden, reduction and clip as that run did"));
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! What [`Hyper`](super::Hyper) works on: its tables, buffers, random streams and progress.
+
+use crate::config::{HyperConfig, ImaginationConfig, RewardConfig, WorldModelConfig};
+use crate::envs::{StepCounts, WorldCheckpoint};
+use crate::learners::ema::EmaRecord;
+use crate::learners::learner::LearnerRecord;
+use crate::methods::DiscriminatorNetwork;
+use crate::methods::demonstrated::Demonstrated;
+use crate::replay::ReplayBuffer;
+use crate::replay::model_data::ModelData;
+use crate::reward::discriminator::DiscriminatorRecord;
+use crate::run::rng::Stream;
+use crate::world_model::fit::{FitMetrics, WorldModelRecord};
+use crate::world_model::rollout::Imagination;
+use serde::{Deserialize, Serialize};
+
+/// The tables of the configuration that HyPER reads beside the learner's.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// The model.
+    pub world_model: WorldModelConfig,
+    /// Rollouts in it.
+    pub imagination: ImaginationConfig,
+    /// The rest.
+    pub hyper: HyperConfig,
+    /// The discriminator.
+    pub reward: RewardConfig,
+}
+
+/// What another run learned.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Dynamics to begin with.
+    pub model: Option<WorldModelRecord>,
+    /// The reward, for good: with it there is no game.
+    pub reward: Option<DiscriminatorNetwork>,
+}
+
+/// The four buffers, by what they are for (in the published code `expert_buffer`, `policy_buffer`, `hybrid_buffer` and
+/// `learner_buffer`).
+pub(super) struct Buffers {
+    /// Demonstrations: states to start from, rows for the model, pairs for the discriminator.
+    pub(super) to_start_from_expert: Demonstrated,
+    /// The learner's real steps: states to start from.
+    pub(super) to_start_from_policy: ReplayBuffer,
+    /// Demonstrations and real steps, as the model is fitted to them.
+    pub(super) to_fit_model: ModelData,
+    /// Imagined steps.
+    pub(super) to_train_policy: ReplayBuffer,
+}
+
+/// Random streams of the loop itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Draws {
+    /// Actions in the environment.
+    pub(super) act: Stream,
+    /// Expert steps that accompany real ones.
+    pub(super) accompany: Stream,
+    /// Start states.
+    pub(super) start: Stream,
+    /// Actions in imagination.
+    pub(super) imagine: Stream,
+    /// Rows of the policy's batches.
+    pub(super) rows: Stream,
+}
+
+/// How far the run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub(super) env_steps: u64,
+    pub(super) grad_steps: u64,
+    /// Those since the discriminator last moved.
+    pub(super) iteration_steps: u64,
+    pub(super) iteration: u64,
+    pub(super) needs_reset: bool,
+    /// Real steps since the discriminator last moved.
+    pub(super) fresh_steps: u64,
+    pub(super) rollout_counts: StepCounts,
+    pub(super) imagination: Imagination,
+    pub(super) fit: Option<FitMetrics>,
+}
+
+/// Everything of [`Hyper`], for a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HyperRecord<R, D> {
+    pub(super) policy: LearnerRecord,
+    pub(super) ema: Option<EmaRecord>,
+    pub(super) discriminator: Option<DiscriminatorRecord>,
+    pub(super) model: WorldModelRecord,
+    pub(super) to_start_from_policy: R,
+    pub(super) to_fit_model: D,
+    pub(super) to_train_policy: R,
+    pub(super) world: WorldCheckpoint,
+    pub(super) draws: Draws,
+    pub(super) progress: Progress,
+}
+
+impl<R, D> HyperRecord<R, D> {
+    /// The dynamics that the run learned.
+    pub fn into_model(self) -> WorldModelRecord {
+        self.model
+    }
+}
