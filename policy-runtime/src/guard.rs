@@ -365,7 +365,7 @@ impl<'a> Rules<'a> {
     pub fn write_fallback(&self, last: &[f32], observation: &[f32], action: &mut [f32]) {
         for (index, value) in action.iter_mut().enumerate() {
             let wanted = match self.guard.fallback {
-                Fallback::Hold => last.get(index).copied(),
+                Fallback::Hold => last.get(index).or(self.fixed.get(index)).copied(),
                 Fallback::Zero => None,
                 Fallback::Fixed => self.fixed.get(index).copied(),
                 Fallback::Damping => {

@@ -42,6 +42,8 @@ pub mod controller;
 pub mod discriminator;
 #[cfg(feature = "std")]
 pub mod files;
+#[cfg(feature = "onnx")]
+pub mod joints;
 #[cfg(feature = "std")]
 pub mod link;
 #[cfg(feature = "std")]

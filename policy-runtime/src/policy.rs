@@ -10,9 +10,14 @@ use crate::engine::EngineChoice;
 use crate::engine::Kernels;
 use crate::engine::native::NativePolicy;
 #[cfg(feature = "onnx")]
-use crate::engine::tract::TractModel;
+use crate::engine::{
+    foreign::ForeignPolicy,
+    layout::{Layout, LayoutOptions, Role},
+};
 use crate::error::{Error, Result};
 use crate::guard::{Fault, Observation, Rules, Verdict};
+#[cfg(feature = "onnx")]
+use crate::joints::Joints;
 #[cfg(feature = "onnx")]
 use crate::metadata::{KIND_DISCRIMINATOR, KIND_POLICY};
 #[cfg(feature = "onnx")]
@@ -25,7 +30,7 @@ use crate::spec::PolicyGraph;
 enum Executor {
     Native(NativePolicy),
     #[cfg(feature = "onnx")]
-    Tract(TractModel),
+    Foreign(ForeignPolicy),
 }
 
 /// A policy that was read, checked and prepared: [`Self::step`] gives one action per observation.
@@ -56,13 +61,18 @@ pub struct Policy {
     safety: Safety,
     last_good: Vec<f32>,
     has_last_good: bool,
-    why_not_native: Option<String>,
+    #[cfg(feature = "onnx")]
+    layout: Option<Layout>,
+    #[cfg(feature = "onnx")]
+    joints: Option<Joints>,
+    why_no_contract: Option<String>,
     golden_agreement: Option<Agreement>,
 }
 
 impl Policy {
-    /// Reads a bundle, or an ONNX file with one f32 input `[batch, observation]`, checks everything and allocates all
-    /// that steps will need. A bundle's golden vectors are replayed.
+    /// Reads a bundle, or an ONNX file, checks everything and allocates all that steps will need. A bundle's golden vectors
+    /// are replayed. Which of a file's inputs are observation and which recurrent state, and which output is the action, is
+    /// found out as [`crate::engine::layout`] says; [`Self::load_as`] is for files that do not tell.
     ///
     /// # Errors
     /// Kind `Data` where the files do not fit, `Usage` where the engine cannot run them, `Verification` where a golden
@@ -90,6 +100,24 @@ impl Policy {
         }
     }
 
+    /// As [`Self::load`], for an ONNX file whose names do not say which output is the action, or what becomes of state.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; a name that is not in the file, or any name for a bundle, is [`Error::Malformed`].
+    #[cfg(feature = "onnx")]
+    pub fn load_as(path: impl AsRef<Path>, choice: EngineChoice, options: &LayoutOptions) -> Result<Self> {
+        let path = path.as_ref();
+        if *options == LayoutOptions::default() {
+            return Self::load(path, choice);
+        }
+        if path.is_dir() {
+            let expected = "no names for its outputs: they are in the bundle";
+            return Err(Error::malformed(path.display().to_string(), expected, format!("{options:?}")));
+        }
+        let bytes = crate::files::read_bounded(path, crate::files::MAX_ONNX_BYTES)?;
+        Self::from_onnx_as(&bytes, choice, options).map_err(|error| error.within(path.display()))
+    }
+
     /// Reads a bundle as [`Self::load`] does, when one of the trusted keys signed it.
     ///
     /// # Errors
@@ -108,7 +136,7 @@ impl Policy {
     pub fn from_graph(contract: Contract, graph: PolicyGraph) -> Result<Self> {
         contract.validate()?;
         graph.validate_for(&contract)?;
-        Ok(Self::assemble(Executor::Native(NativePolicy::new(graph)?), Some(contract), None))
+        Ok(Self::assemble(Executor::Native(NativePolicy::new(graph)?), Some(contract)))
     }
 
     /// A policy from a bundle that was read; its golden vectors are replayed.
@@ -135,6 +163,15 @@ impl Policy {
     /// As [`Self::load`].
     #[cfg(feature = "onnx")]
     pub fn from_onnx(bytes: &[u8], choice: EngineChoice) -> Result<Self> {
+        Self::from_onnx_as(bytes, choice, &LayoutOptions::default())
+    }
+
+    /// As [`Self::from_onnx`], with the names that the file does not make clear.
+    ///
+    /// # Errors
+    /// As [`Self::load_as`].
+    #[cfg(feature = "onnx")]
+    pub fn from_onnx_as(bytes: &[u8], choice: EngineChoice, options: &LayoutOptions) -> Result<Self> {
         let model = Model::parse(bytes)?;
         if model.kind().is_some_and(|kind| kind != KIND_POLICY) {
             let found = model.kind().unwrap_or_default();
@@ -142,29 +179,53 @@ impl Policy {
             return Err(Error::malformed("the model", "a policy", found));
         }
         let contract = model.contract()?;
-        let lowered =
-            if choice == EngineChoice::Tract { Err("tract was asked for".to_owned()) } else { model.lower_policy() };
-        let (executor, why_not_native) = match lowered {
-            Ok(graph) => {
+        let layout = Layout::of(&model, contract.as_ref(), options)?;
+        let joints = if contract.is_none() { Joints::of(&model, &options.declared)? } else { None };
+        if joints.is_none() && !options.declared.is_empty() {
+            return Err(Error::malformed("--declare", "a file with joint_names in its metadata", "none"));
+        }
+        if let Some(joints) = joints {
+            return Self::with_joints(&model, layout, joints, choice);
+        }
+        let executor = match plain_layers(&model, &layout, choice) {
+            Some(graph) => {
                 if let Some(contract) = &contract {
                     graph.validate_for(contract)?;
                 }
-                let native = NativePolicy::with(graph, Kernels::detect(), choice.numerics())?;
-                (Executor::Native(native), None)
+                Executor::Native(NativePolicy::with(graph, Kernels::detect(), choice.numerics())?)
             }
-            Err(reason) if choice.insists_on_native() => {
-                return Err(Error::Unsupported {
-                    thing: "the native engine cannot run this model".into(),
-                    reason,
-                    hint: "use --engine tract",
-                });
-            }
-            Err(reason) => (Executor::Tract(tract_policy(&model, contract.as_ref())?), Some(reason)),
+            None => Executor::Foreign(ForeignPolicy::new(&model, layout.clone(), choice)?),
         };
-        Ok(Self::assemble(executor, contract, why_not_native))
+        if let Some(contract) = &contract {
+            let (observation, action) = executor.widths();
+            crate::spec::check_widths("policy", contract, observation, action)?;
+        }
+        let mut policy = Self::assemble(executor, contract);
+        policy.layout = Some(layout);
+        Ok(policy)
     }
 
-    fn assemble(executor: Executor, contract: Option<Contract>, why_not_native: Option<String>) -> Self {
+    /// A policy with rsl_rl's or mjlab's metadata: with a contract, scaled actions and its own last action where that is complete.
+    #[cfg(feature = "onnx")]
+    fn with_joints(model: &Model, layout: Layout, joints: Joints, choice: EngineChoice) -> Result<Self> {
+        let plain = ForeignPolicy::new(model, layout.clone(), choice)?;
+        let mut policy = match joints.contract(layout, plain.action_width()) {
+            Ok((contract, layout)) => {
+                let (scale, offset) = (joints.action_scale.clone(), joints.default_position.clone());
+                let foreign = ForeignPolicy::new(model, layout, choice)?.with_affine(scale, offset);
+                Self::assemble(Executor::Foreign(foreign), Some(contract))
+            }
+            Err(reason) => {
+                let mut policy = Self::assemble(Executor::Foreign(plain), None);
+                policy.why_no_contract = Some(reason);
+                policy
+            }
+        };
+        policy.joints = Some(joints);
+        Ok(policy)
+    }
+
+    fn assemble(executor: Executor, contract: Option<Contract>) -> Self {
         let (observation_width, action_width) = executor.widths();
         let safety = contract.as_ref().map_or_else(|| Safety::of_widths(observation_width, action_width), Safety::of);
         Self {
@@ -173,7 +234,11 @@ impl Policy {
             has_last_good: false,
             executor,
             contract,
-            why_not_native,
+            #[cfg(feature = "onnx")]
+            layout: None,
+            #[cfg(feature = "onnx")]
+            joints: None,
+            why_no_contract: None,
             golden_agreement: None,
         }
     }
@@ -233,21 +298,46 @@ impl Policy {
         self.safety.rules()
     }
 
-    /// Forgets what was carried from step to step: the last good action.
+    /// Forgets what was carried from step to step: recurrent state, which becomes zero, and the last good action.
     pub fn reset(&mut self) {
         self.has_last_good = false;
-    }
-
-    /// Goes on with what `other` carried from step to step, where the two carry the same. For a hot swap; allocates
-    /// nothing.
-    pub fn carry_from(&mut self, other: &Self) {
-        if self.last_good.len() == other.last_good.len() {
-            self.last_good.copy_from_slice(&other.last_good);
-            self.has_last_good = other.has_last_good;
+        match &mut self.executor {
+            Executor::Native(_) => {}
+            #[cfg(feature = "onnx")]
+            Executor::Foreign(foreign) => foreign.reset(),
         }
     }
 
-    /// Replays golden vectors and compares with what training computed.
+    /// Goes on with what `other` carried from step to step: recurrent state and the last good action. Where their states differ in name,
+    /// number or shape, nothing is taken over and the answer is `false`. For a hot swap; allocates nothing.
+    #[must_use]
+    pub fn carry_from(&mut self, other: &Self) -> bool {
+        let memoryless = !self.is_recurrent() && !other.is_recurrent();
+        let carried = self.last_good.len() == other.last_good.len()
+            && match (&mut self.executor, &other.executor) {
+                #[cfg(feature = "onnx")]
+                (Executor::Foreign(mine), Executor::Foreign(theirs)) => mine.carry_from(theirs),
+                _ => memoryless,
+            };
+        if carried {
+            self.last_good.copy_from_slice(&other.last_good);
+            self.has_last_good = other.has_last_good;
+        }
+        carried
+    }
+
+    /// Whether something is carried from step to step besides the last good action.
+    pub fn is_recurrent(&self) -> bool {
+        match &self.executor {
+            Executor::Native(_) => false,
+            #[cfg(feature = "onnx")]
+            Executor::Foreign(foreign) => {
+                foreign.layout().states().next().is_some() || !foreign.layout().last_action.is_empty()
+            }
+        }
+    }
+
+    /// Replays golden vectors, each from a fresh state, and compares with what training computed.
     ///
     /// # Errors
     /// [`Error::Disagreement`] with the largest difference; [`Error::Malformed`] where a step needed the fallback.
@@ -258,6 +348,7 @@ impl Policy {
         };
         let mut action = vec![0.0; self.action_width()];
         for (index, vector) in golden.iter().enumerate() {
+            self.reset();
             let observation = Observation { values: &vector.observation, stamp_nanos: 0 };
             if let Verdict::Fallback(fault) = self.step(0, &observation, &mut action) {
                 return Err(Error::malformed(format!("golden vector {index}"), "an action", format!("{fault:?}")));
@@ -272,6 +363,17 @@ impl Policy {
         self.contract.as_ref()
     }
 
+    /// What is missing in rsl_rl's or mjlab's metadata for a contract; `None` where there is one, or no such metadata.
+    pub fn why_no_contract(&self) -> Option<&str> {
+        self.why_no_contract.as_deref()
+    }
+
+    /// Joints, gains and default position from rsl_rl's or mjlab's metadata.
+    #[cfg(feature = "onnx")]
+    pub fn joints(&self) -> Option<&Joints> {
+        self.joints.as_ref()
+    }
+
     /// Number of values in an observation.
     pub fn observation_width(&self) -> usize {
         self.safety.rules().guard.observation_width
@@ -284,16 +386,38 @@ impl Policy {
 
     /// `native` or `tract`.
     pub fn engine_name(&self) -> &'static str {
-        match self.executor {
+        match &self.executor {
             Executor::Native(_) => "native",
             #[cfg(feature = "onnx")]
-            Executor::Tract(_) => "tract",
+            Executor::Foreign(foreign) => foreign.engine_name(),
         }
     }
 
     /// Why the native engine does not run this policy; `None` where it does.
     pub fn why_not_native(&self) -> Option<&str> {
-        self.why_not_native.as_deref()
+        match &self.executor {
+            Executor::Native(_) => None,
+            #[cfg(feature = "onnx")]
+            Executor::Foreign(foreign) => foreign.why_not_native(),
+        }
+    }
+
+    /// What inputs and outputs of the file are; `None` for a policy that was not read from one.
+    #[cfg(feature = "onnx")]
+    pub fn layout(&self) -> Option<&Layout> {
+        match &self.executor {
+            Executor::Foreign(foreign) => Some(foreign.layout()),
+            Executor::Native(_) => self.layout.as_ref(),
+        }
+    }
+
+    /// Products of one step, where the native engine runs it.
+    pub fn multiplications(&self) -> Option<usize> {
+        match &self.executor {
+            Executor::Native(native) => Some(native.tape().multiplications()),
+            #[cfg(feature = "onnx")]
+            Executor::Foreign(foreign) => foreign.multiplications(),
+        }
     }
 
     /// How well the golden vectors were reproduced at load; `None` without a bundle.
@@ -301,12 +425,12 @@ impl Policy {
         self.golden_agreement.as_ref()
     }
 
-    /// The layers, where the native engine runs them.
+    /// The layers, where the policy is a plain row of them and the native engine runs it.
     pub fn graph(&self) -> Option<&PolicyGraph> {
         match &self.executor {
             Executor::Native(native) => Some(native.graph()),
             #[cfg(feature = "onnx")]
-            Executor::Tract(_) => None,
+            Executor::Foreign(_) => None,
         }
     }
 
@@ -315,7 +439,7 @@ impl Policy {
         match &self.executor {
             Executor::Native(native) => Some(native.activation_scale()),
             #[cfg(feature = "onnx")]
-            Executor::Tract(_) => None,
+            Executor::Foreign(foreign) => foreign.activation_scale(),
         }
     }
 }
@@ -325,7 +449,7 @@ impl Executor {
         match self {
             Executor::Native(native) => (native.graph().observation_width(), native.graph().action_width()),
             #[cfg(feature = "onnx")]
-            Executor::Tract(tract) => (tract.input_widths().first().copied().unwrap_or(0), tract.output_width()),
+            Executor::Foreign(foreign) => (foreign.layout().observation_width(), foreign.action_width()),
         }
     }
 
@@ -333,24 +457,17 @@ impl Executor {
         match self {
             Executor::Native(native) => native.run(observation, action),
             #[cfg(feature = "onnx")]
-            Executor::Tract(tract) => tract.run(&[observation], action),
+            Executor::Foreign(foreign) => foreign.run(observation, action),
         }
     }
 }
 
+/// The layers of a model that is one plain row of them, from one observation to the action.
 #[cfg(feature = "onnx")]
-fn tract_policy(model: &Model, contract: Option<&Contract>) -> Result<TractModel> {
-    let [input] = model.inputs() else {
-        let found: Vec<&str> = model.inputs().iter().map(|input| input.name.as_str()).collect();
-        return Err(Error::malformed("the model", "one input, the observation", format!("{found:?}")));
-    };
-    let width = input.width.or(contract.map(|contract| contract.observation.len()));
-    let width = width.ok_or_else(|| {
-        Error::malformed(format!("input {:?}", input.name), "f32 [batch, observation] of fixed width", "another type")
-    })?;
-    let tract = TractModel::new(model, &[width])?;
-    if let Some(contract) = contract {
-        crate::spec::check_widths("policy", contract, width, tract.output_width())?;
+fn plain_layers(model: &Model, layout: &Layout, choice: EngineChoice) -> Option<PolicyGraph> {
+    let plain = layout.inputs.iter().all(|feed| feed.role == Role::Observation && feed.shape.len() == 2);
+    if choice == EngineChoice::Tract || !plain {
+        return None;
     }
-    Ok(tract)
+    model.with_outputs(&layout.outputs).lower_policy().ok()
 }

@@ -23,7 +23,8 @@ pub enum Handover {
     /// It starts from nothing, by way of the entry ramp from the last command.
     #[default]
     Reset,
-    /// It goes on with the old one's state, and drives at once. For policies with the same layout of state.
+    /// It goes on with the old one's state, and drives at once. Where the two states differ in name or shape this is a
+    /// [`Handover::Reset`].
     Carry,
 }
 
@@ -117,8 +118,8 @@ impl SwapPort {
             return None;
         }
         let mut prepared = self.incoming.try_recv().ok()?;
-        if prepared.handover == Handover::Carry {
-            prepared.policy.carry_from(current);
+        if prepared.handover == Handover::Carry && !prepared.policy.carry_from(current) {
+            prepared.handover = Handover::Reset;
         }
         std::mem::swap(current, &mut prepared.policy);
         let handover = prepared.handover;

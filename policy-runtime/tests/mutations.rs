@@ -14,7 +14,7 @@ use policy_runtime::link::{read_frame, recorded_rows};
 use policy_runtime::probe::Draws;
 use policy_runtime::robot::RobotFile;
 use policy_runtime::selfcheck::{Golden, ProbeKind};
-use policy_runtime::{Channel, Contract, EngineChoice, Policy};
+use policy_runtime::{Channel, Contract, EngineChoice, Observation, Policy};
 
 /// Most bytes of one allocation per byte of input, beyond a fixed share for messages and tables.
 const BYTES_PER_BYTE: usize = 64;
@@ -165,6 +165,18 @@ fn onnx_files() {
     let good = std::fs::read(path).unwrap();
     // Damage to the weights is no damage to the format: begin and end have the structure.
     survive("onnx", &good, 60, |bytes| Policy::from_onnx(bytes, EngineChoice::Native).is_ok());
+    // Recurrent, with several inputs and outputs; small, so that most damage is to the structure.
+    for name in ["rsl_rl_gru-legacy17-static", "rsl_rl_lstm-dynamo18-dynamic", "unity_memory-legacy17-static"] {
+        let path = format!("{}/tests/foreign/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+        survive(name, &std::fs::read(path).unwrap(), 1500, |bytes| {
+            let policy = Policy::from_onnx(bytes, EngineChoice::Native);
+            policy.is_ok_and(|mut policy| {
+                let (values, mut action) = (vec![0.5; policy.observation_width()], vec![0.0; policy.action_width()]);
+                let _ = policy.step(0, &Observation { values: &values, stamp_nanos: 0 }, &mut action);
+                action.iter().all(|value| value.is_finite())
+            })
+        });
+    }
     let mut draws = Draws::new(3);
     for _ in 0..60 {
         let cut = good.len() - 4096;

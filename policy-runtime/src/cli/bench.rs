@@ -11,6 +11,7 @@ use super::latency::{Latency, head};
 use super::ort::Onnxruntime;
 use super::{Outcome, Subject, counting, recorded_observations};
 use crate::bundle::Bundle;
+use crate::engine::layout::LayoutOptions;
 use crate::engine::{EngineChoice, Kernels};
 use crate::error::{Error, Result};
 use crate::files::{MAX_ONNX_BYTES, read_bounded};
@@ -23,6 +24,8 @@ use crate::timing::FixedRate;
 const BLOCK_CALLS: usize = 500;
 /// Ticks of one contestant in the paced loop before the next has its turn.
 const BLOCK_TICKS: usize = 100;
+/// Steps on which the contestants' actions are compared.
+const AGREEMENT_STEPS: usize = 32;
 /// Names the shared library of onnxruntime.
 const ORT_DYLIB_PATH: &str = "ORT_DYLIB_PATH";
 
@@ -64,6 +67,13 @@ impl Contestant {
         Ok(Self { name: name.into(), engine, back_to_back, paced, allocations: 0, missed: 0 })
     }
 
+    fn reset(&mut self) {
+        match &mut self.engine {
+            Engine::Policy(policy) => policy.reset(),
+            Engine::Onnxruntime(ort) => ort.reset(),
+        }
+    }
+
     /// One call; the nanoseconds that it took.
     fn call(&mut self, values: &[f32], action: &mut [f32]) -> Result<u64> {
         let allocated = counting::calls();
@@ -84,12 +94,13 @@ impl Contestant {
 
 pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
     let path = &args.subject.path;
-    let (mut contestants, notes) = contestants(path, args.peers)?;
+    let (mut contestants, notes) = contestants(path, &args.subject.names.options(), args.peers)?;
     let Some(Engine::Policy(first)) = contestants.first().map(|contestant| &contestant.engine) else {
         return Err(Error::malformed(path.display().to_string(), "a policy that an engine runs", "none"));
     };
     let (observations, source) = recorded_observations(path, first)?;
     let mut action = vec![0.0; first.action_width()];
+    let differences = differences(&mut contestants, &observations, &mut action)?;
 
     let blocks = (args.calls as usize).div_ceil(BLOCK_CALLS);
     // The first block of each contestant warms it up and is not counted.
@@ -128,11 +139,17 @@ pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
         if args.ticks > 0 { "paced" } else { "back to back" },
         first.bars()
     );
+    for (contestant, difference) in contestants.iter().zip(&differences).skip(1) {
+        let (first, name) = (&contestants[0].name, &contestant.name);
+        text += &format!("{name} and {first} differ by at most {difference:.1e} on {AGREEMENT_STEPS} steps\n");
+    }
     text += &notes.iter().map(|note| format!("note: {note}\n")).collect::<String>();
 
     let engines: Vec<Value> = (contestants.iter().zip(&allocations))
-        .map(|(contestant, allocations)| {
+        .zip(&differences)
+        .map(|((contestant, allocations), difference)| {
             json!({
+                "largest_difference": difference,
                 "engine": contestant.name,
                 "step": contestant.back_to_back.summary(),
                 "paced": (args.ticks > 0).then(|| contestant.paced.summary()),
@@ -149,11 +166,31 @@ pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
     Ok(Outcome { text, json, kind: None })
 }
 
+/// Each contestant's largest difference from the first one over some steps from a fresh state.
+fn differences(contestants: &mut [Contestant], observations: &[Vec<f32>], action: &mut [f32]) -> Result<Vec<f32>> {
+    let mut first: Vec<f32> = Vec::new();
+    let mut differences = Vec::new();
+    for contestant in contestants {
+        contestant.reset();
+        let mut actions = Vec::new();
+        for values in observations.iter().cycle().take(AGREEMENT_STEPS) {
+            contestant.call(values, action)?;
+            actions.extend_from_slice(action);
+        }
+        contestant.reset();
+        if first.is_empty() {
+            first.clone_from(&actions);
+        }
+        differences.push(actions.iter().zip(&first).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max));
+    }
+    Ok(differences)
+}
+
 /// Who takes part, the policy as it would be loaded first; and who cannot, with the reason.
-fn contestants(path: &Path, peers: bool) -> Result<(Vec<Contestant>, Vec<String>)> {
+fn contestants(path: &Path, names: &LayoutOptions, peers: bool) -> Result<(Vec<Contestant>, Vec<String>)> {
     let (mut contestants, mut notes) = (Vec::new(), Vec::new());
     let mut add = |choice: EngineChoice| -> Result<()> {
-        match Policy::load(path, choice) {
+        match Policy::load_as(path, choice, names) {
             Ok(policy) => contestants.push(Contestant::new(choice.to_string(), Engine::Policy(Box::new(policy)))?),
             Err(Error::Unsupported { reason, .. }) if choice.insists_on_native() => {
                 notes.push(format!("{choice} cannot run it: {reason}"));
@@ -171,11 +208,13 @@ fn contestants(path: &Path, peers: bool) -> Result<(Vec<Contestant>, Vec<String>
             Some(library) => {
                 let bytes =
                     if path.is_dir() { Bundle::open(path)?.policy } else { read_bounded(path, MAX_ONNX_BYTES)? };
-                let widths = contestants.first().map(|contestant| match &contestant.engine {
-                    Engine::Policy(policy) => [policy.observation_width(), policy.action_width()],
-                    Engine::Onnxruntime(_) => [0, 0],
+                let layout = contestants.first().and_then(|contestant| match &contestant.engine {
+                    Engine::Policy(policy) => Some((policy.layout()?, policy.action_width())),
+                    Engine::Onnxruntime(_) => None,
                 });
-                let ort = Onnxruntime::new(&library, &bytes, widths.unwrap_or_default())?;
+                let none = || Error::malformed("the model", "known inputs and outputs", "none");
+                let (layout, action_width) = layout.ok_or_else(none)?;
+                let ort = Onnxruntime::new(&library, &bytes, layout, action_width)?;
                 notes.push(format!("onnxruntime {}, one thread; its own heap is not counted", ort.version()));
                 contestants.push(Contestant::new("onnxruntime", Engine::Onnxruntime(Box::new(ort)))?);
             }

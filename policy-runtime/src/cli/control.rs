@@ -17,6 +17,7 @@ use crate::contract::nanos_from_secs;
 use crate::controller::Controller;
 use crate::discriminator::Discriminator;
 use crate::engine::EngineChoice;
+use crate::engine::layout::LayoutOptions;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Arrivals, verdict_code};
 use crate::guard::{Fault, FaultKind, Observation, Verdict};
@@ -69,6 +70,7 @@ pub(super) struct LoopOptions<'a> {
     pub(super) watch: Option<Handover>,
     pub(super) robot: Option<&'a RobotFile>,
     pub(super) trust: Option<&'a Trust>,
+    pub(super) names: LayoutOptions,
 }
 
 impl<'a> LoopOptions<'a> {
@@ -87,6 +89,7 @@ impl<'a> LoopOptions<'a> {
             watch: None,
             robot: None,
             trust: None,
+            names: LayoutOptions::default(),
         }
     }
 
@@ -140,7 +143,7 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
     };
     let mut policy = match &bundle {
         Some(bundle) => Policy::from_bundle(bundle, options.engine).map_err(|error| error.within(path.display()))?,
-        None => Policy::load(path, options.engine)?,
+        None => Policy::load_as(path, options.engine, &options.names)?,
     };
     let mut monitor = bundle.as_ref().map(|bundle| watching(bundle, options.engine)).transpose()?.flatten();
     let (rows, rows_from) = recorded_observations(path, &policy)?;
@@ -148,10 +151,9 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
     if contract_rate.is_none() && (options.observe != Observe::Golden || options.act != Act::None) {
         return Err(Error::Unsupported {
             thing: path.display().to_string(),
-            reason:
-                "the model has no contract: names, units, bounds, normaliser and scale of a robot's channels would be \
-                     guesses"
-                    .into(),
+            reason: policy.why_no_contract().map(str::to_owned).unwrap_or_else(|| {
+                "the model has no contract: names, units, bounds, normaliser and scale of a robot's channels would be guesses".into()
+            }),
             hint: "export it with a contract; without --observe and --act it runs on made-up observations",
         });
     }

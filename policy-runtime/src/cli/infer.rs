@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::npz::{read_npz, write_npz};
-use super::{Outcome, parse_engine};
+use super::{Outcome, Trusted, parse_engine};
 use crate::array::Array;
 use crate::bundle::Bundle;
 use crate::engine::EngineChoice;
@@ -45,14 +45,19 @@ pub(super) struct InferArgs {
     /// Compute outputs that are drawn at random too.
     #[arg(long)]
     sampled: bool,
+    #[command(flatten)]
+    trusted: Trusted,
     /// Print one JSON object on standard output and nothing else there.
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) fn infer(args: &InferArgs) -> Result<Outcome> {
-    let bytes =
-        if args.path.is_dir() { Bundle::open(&args.path)?.policy } else { read_bounded(&args.path, MAX_ONNX_BYTES)? };
+    let bytes = match args.trusted.trust()? {
+        Some(trust) => trust.open(&args.path)?.0.policy,
+        None if args.path.is_dir() => Bundle::open(&args.path)?.policy,
+        None => read_bounded(&args.path, MAX_ONNX_BYTES)?,
+    };
     let context = |error: Error| error.within(args.path.display());
     let model = Model::parse(&bytes).map_err(context)?;
     let recorded = read_bounded(&args.inputs, MAX_INPUT_BYTES)?;
@@ -169,9 +174,9 @@ fn common_length(arrays: &BTreeMap<String, Array>, reset: Option<&Array>) -> Res
     })
 }
 
-fn parse_pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((input, output)) if !input.is_empty() && !output.is_empty() => Ok((input.into(), output.into())),
-        _ => Err("expected INPUT=OUTPUT, two names of the model".into()),
+        _ => Err("expected two words with = between them".into()),
     }
 }

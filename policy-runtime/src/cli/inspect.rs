@@ -8,13 +8,15 @@ use super::{Outcome, rounded};
 use crate::bundle::{Bundle, Manifest};
 use crate::contract::{Channel, Contract};
 use crate::engine::EngineChoice;
+use crate::engine::layout::{Feed, Layout, LayoutOptions, Role};
 use crate::error::Result;
 use crate::files::{MAX_ONNX_BYTES, read_bounded};
+use crate::joints::Joints;
 use crate::onnx::Model;
 use crate::policy::Policy;
 use crate::spec::{Mlp, PolicyGraph};
 
-pub(super) fn inspect(path: &Path) -> Result<Outcome> {
+pub(super) fn inspect(path: &Path, names: &LayoutOptions) -> Result<Outcome> {
     let (bundle, bytes) = if path.is_dir() {
         let bundle = Bundle::open(path)?;
         let bytes = bundle.policy.clone();
@@ -26,7 +28,7 @@ pub(super) fn inspect(path: &Path) -> Result<Outcome> {
     let model = Model::parse(&bytes).map_err(context)?;
     let policy = match &bundle {
         Some(bundle) => Policy::from_bundle(bundle, EngineChoice::Auto),
-        None => Policy::from_onnx(&bytes, EngineChoice::Auto),
+        None => Policy::from_onnx_as(&bytes, EngineChoice::Auto, names),
     }
     .map_err(context)?;
 
@@ -36,13 +38,17 @@ pub(super) fn inspect(path: &Path) -> Result<Outcome> {
     } else {
         let (observation, action) = (policy.observation_width(), policy.action_width());
         text += &format!("no contract: {observation} observations and {action} actions of unknown names and units\n");
+        text += &policy.why_no_contract().map_or_else(String::new, |reason| format!("  {reason}\n"));
     }
     text += &format!("policy: {} bytes, opset {}, engine {}\n", bytes.len(), model.opset(), policy.engine_name());
     text += &match (policy.graph(), policy.why_not_native()) {
         (Some(graph), _) => format!("  {}\n", layers_text(graph)),
         (None, Some(reason)) => format!("  not native, and so not free of allocation: {reason}\n"),
-        (None, None) => String::new(),
+        (None, None) => {
+            policy.multiplications().map_or_else(String::new, |count| format!("  {count} multiplications\n"))
+        }
     };
+    text += &policy.layout().map_or_else(String::new, layout_text);
     if let Some(bundle) = &bundle {
         text += &bundle_text(bundle);
     }
@@ -54,6 +60,10 @@ pub(super) fn inspect(path: &Path) -> Result<Outcome> {
         "engine": policy.engine_name(),
         "why_not_native": policy.why_not_native(),
         "layers": policy.graph().map(layers_text),
+        "multiplications": policy.multiplications(),
+        "why_no_contract": policy.why_no_contract(),
+        "joints": policy.joints().map(joints_json),
+        "layout": policy.layout().map(layout_json),
         "opset": model.opset(),
         "operators": model.operators(),
         "manifest": bundle.as_ref().map(|bundle| manifest_json(&bundle.manifest)),
@@ -77,6 +87,47 @@ fn contract_text(contract: &Contract) -> String {
         }
     }
     text
+}
+
+fn joints_json(joints: &Joints) -> Value {
+    json!({
+        "names": joints.names, "default_position": joints.default_position, "stiffness": joints.stiffness, "damping": joints.damping,
+        "action_scale": joints.action_scale, "observation_terms": joints.observation_terms, "commands": joints.commands,
+    })
+}
+
+fn layout_text(layout: &Layout) -> String {
+    let mut text = String::new();
+    for Feed { name, shape, element, role } in &layout.inputs {
+        let role = match role {
+            Role::Observation => "observation".into(),
+            Role::State { output } => format!("state, from {:?} of the step before", layout.outputs[*output]),
+            Role::Unused => "not used".into(),
+        };
+        text += &format!("  input {name:?}: {element} {shape:?}, {role}\n");
+    }
+    text += &format!("  output {:?}: the action\n", layout.outputs[0]);
+    text +=
+        &layout.left_out.iter().map(|(name, why)| format!("  output {name:?}: left out, {why}\n")).collect::<String>();
+    text
+}
+
+fn layout_json(layout: &Layout) -> Value {
+    let states: serde_json::Map<String, Value> = (layout.inputs.iter())
+        .filter_map(|feed| match feed.role {
+            Role::State { output } => Some((feed.name.clone(), layout.outputs[output].clone().into())),
+            _ => None,
+        })
+        .collect();
+    let named = |role: Role| -> Vec<&str> {
+        layout.inputs.iter().filter(|feed| feed.role == role).map(|feed| feed.name.as_str()).collect()
+    };
+    let left_out: Vec<Value> =
+        layout.left_out.iter().map(|(name, why)| json!({"output": name, "reason": why})).collect();
+    json!({
+        "observation": named(Role::Observation), "unused": named(Role::Unused), "state": states, "action": layout.outputs[0],
+        "left_out": left_out,
+    })
 }
 
 fn layers_text(graph: &PolicyGraph) -> String {

@@ -27,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bundle::Bundle;
 use crate::engine::EngineChoice;
+use crate::engine::layout::LayoutOptions;
 use crate::error::{Error, Kind, Result};
 use crate::policy::Policy;
 use crate::probe::{Demonstrations, Draws, probes};
@@ -70,7 +71,16 @@ struct Subject {
     /// Print one JSON object on standard output and nothing else there.
     #[arg(long)]
     json: bool,
-    /// Public key that must have signed the bundle; any of several.
+    #[command(flatten)]
+    trusted: Trusted,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Whose bundles are read.
+#[derive(Debug, Args)]
+struct Trusted {
+    /// Public key that must have signed the bundle; any of several. A model file cannot be signed, and is then refused.
     #[arg(long, value_name = "KEY")]
     trust: Vec<PathBuf>,
     /// Lowest serial number of a signed bundle.
@@ -78,10 +88,38 @@ struct Subject {
     min_serial: u64,
 }
 
-impl Subject {
+impl Trusted {
     /// The trust that is asked for, where any is.
     fn trust(&self) -> Result<Option<Trust>> {
         if self.trust.is_empty() { Ok(None) } else { Trust::read(&self.trust, self.min_serial).map(Some) }
+    }
+}
+
+/// For ONNX files whose names do not tell what is what; `inspect` shows what was found.
+#[derive(Debug, Args)]
+struct Names {
+    /// The output that is the action, where an ONNX file's names do not say.
+    #[arg(long, value_name = "OUTPUT")]
+    action: Option<String>,
+    /// Carry this output to this input at the next step, beside pairs known by name (h_in, h_out and the like).
+    #[arg(long, value_name = "INPUT=OUTPUT", value_parser = infer::parse_pair)]
+    carry: Vec<(String, String)>,
+    /// What the metadata of rsl_rl and mjlab leaves out, control_period_secs for one; see docs/RUNTIME.md.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = infer::parse_pair, allow_hyphen_values = true)]
+    declare: Vec<(String, String)>,
+}
+
+impl Names {
+    fn options(&self) -> LayoutOptions {
+        let declared = self.declare.iter().cloned().collect();
+        LayoutOptions { action: self.action.clone(), carry: self.carry.clone(), declared }
+    }
+}
+
+impl Subject {
+    /// The trust that is asked for, where any is.
+    fn trust(&self) -> Result<Option<Trust>> {
+        self.trusted.trust()
     }
 
     /// Refuses what is not trusted, for commands that only look at it.
@@ -105,9 +143,10 @@ pub struct Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match &cli.command {
-        Command::Inspect(subject) => {
-            (subject.check_trust().and_then(|()| inspect::inspect(&subject.path)), subject.json)
-        }
+        Command::Inspect(subject) => (
+            subject.check_trust().and_then(|()| inspect::inspect(&subject.path, &subject.names.options())),
+            subject.json,
+        ),
         Command::Verify(subject) => (subject.check_trust().and_then(|()| verify::verify(&subject.path)), subject.json),
         Command::Run(args) => (run::run(args), args.subject.json),
         Command::Bench(args) => (args.subject.check_trust().and_then(|()| bench::bench(args)), args.subject.json),

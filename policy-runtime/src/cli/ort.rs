@@ -1,7 +1,6 @@
 //! onnxruntime as a contestant: its shared library, named by `ORT_DYLIB_PATH`, through its C API.
 //!
-//! Only what one f32 row in and one f32 row out need: an environment, a session with one thread, two tensors over memory of our
-//! own, and `Run`. Positions in the table of functions are those of `onnxruntime_c_api.h`, which only ever grows at its end.
+//! Only what f32 inputs and outputs need: an environment, a session with one thread, tensors over memory of our own, and `Run`. Positions in the table of functions are those of `onnxruntime_c_api.h`, which only ever grows at its end.
 
 #![allow(unsafe_code)]
 
@@ -11,6 +10,7 @@ use std::ptr::{null, null_mut};
 
 use libloading::Library;
 
+use crate::engine::layout::{Layout, Piece, Role};
 use crate::error::{Error, Result};
 use crate::onnx::Model;
 
@@ -47,31 +47,62 @@ struct ApiBase {
     get_version: unsafe extern "C" fn() -> *const c_char,
 }
 
-/// A model in onnxruntime with one input and one output row of fixed width.
+/// A model in onnxruntime, its inputs and outputs as a [`Layout`] says.
 pub(super) struct Onnxruntime {
     api: &'static [*const c_void; at::COUNT],
     handles: Vec<(usize, Handle)>,
     session: Handle,
-    values: [Handle; 2],
-    names: [CString; 2],
-    rows: [Box<[f32]>; 2],
+    /// Inputs, then outputs: tensor, name, and the memory that the tensor is over.
+    values: Vec<Handle>,
+    /// What `name_pointers` point to.
+    _names: Vec<CString>,
+    name_pointers: Vec<*const c_char>,
+    rows: Vec<Box<[f32]>>,
+    shapes: Vec<Vec<i64>>,
+    /// How many of them are inputs.
+    inputs: usize,
+    observation: Vec<Piece>,
+    /// State inputs with their outputs, both as positions in `rows`.
+    states: Vec<(usize, usize)>,
     version: String,
     // Last: what it holds must be gone before.
     _library: Library,
 }
 
 impl Onnxruntime {
-    /// Loads the library at `path` and prepares output 0 of the model.
+    /// Loads the library at `path` and prepares action and state of the model.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the library's own reason.
-    pub(super) fn new(path: &Path, bytes: &[u8], widths: [usize; 2]) -> Result<Self> {
+    pub(super) fn new(path: &Path, bytes: &[u8], layout: &Layout, action_width: usize) -> Result<Self> {
         let model = Model::parse(bytes)?;
-        let (Some(input), Some(output)) = (model.inputs().first(), model.outputs().first()) else {
-            return Err(unsupported("the model has no input or no output".into()));
-        };
-        let name = |name: &str| CString::new(name).map_err(|error| unsupported(error.to_string()));
-        let names = [name(&input.name)?, name(&output.name)?];
+        let shape = |shape: &[usize]| -> Vec<i64> { shape.iter().map(|length| *length as i64).collect() };
+        let mut ports: Vec<(&str, &str, Vec<i64>)> = (layout.inputs.iter())
+            .map(|feed| (feed.name.as_str(), feed.element.as_str(), shape(&feed.shape)))
+            .collect();
+        let inputs = ports.len();
+        let mut states = Vec::new();
+        for (number, name) in layout.outputs.iter().enumerate() {
+            let carried = layout.inputs.iter().position(|feed| feed.role == Role::State { output: number });
+            states.extend(carried.map(|input| (input, inputs + number)));
+            let port = model.outputs().iter().find(|port| port.name == *name);
+            let element = port.map_or("undefined", |port| port.element.as_str());
+            let declared = port.and_then(|port| port.shape.as_ref());
+            let declared =
+                declared.map(|shape| shape.iter().map(|length| length.unwrap_or(1) as i64).collect::<Vec<_>>());
+            let alone = match carried.and_then(|input| layout.inputs.get(input)) {
+                Some(feed) => shape(&feed.shape),
+                None => declared
+                    .filter(|shape| shape.iter().product::<i64>() == action_width as i64)
+                    .unwrap_or_else(|| vec![1, action_width as i64]),
+            };
+            ports.push((name, element, alone));
+        }
+        if let Some((name, element, _)) = ports.iter().find(|(_, element, _)| *element != "float") {
+            return Err(unsupported(format!("{name:?} is {element}; only float is compared here")));
+        }
+        let name = |(name, ..): &(&str, _, _)| CString::new(*name).map_err(|error| unsupported(error.to_string()));
+        let names: Vec<CString> = ports.iter().map(name).collect::<Result<_>>()?;
         // SAFETY: running the initialisers of the library that the user named is what was asked for.
         let library = unsafe { Library::new(path) }.map_err(|error| unsupported(error.to_string()))?;
         // SAFETY: this is the documented type of the symbol.
@@ -84,14 +115,20 @@ impl Onnxruntime {
         let api = api.ok_or_else(|| unsupported(format!("it does not have version {API_VERSION} of its C API")))?;
         // SAFETY: a string that lives as long as the library.
         let version = unsafe { CStr::from_ptr((base.get_version)()) }.to_string_lossy().into_owned();
-        let rows = widths.map(|width| vec![0.0_f32; width].into_boxed_slice());
+        let row =
+            |(.., shape): &(_, _, Vec<i64>)| vec![0.0_f32; shape.iter().product::<i64>() as usize].into_boxed_slice();
         let mut ort = Self {
             api,
             handles: Vec::new(),
             session: null_mut(),
-            values: [null_mut(); 2],
-            names,
-            rows,
+            values: Vec::new(),
+            name_pointers: names.iter().map(|name| name.as_ptr()).collect(),
+            _names: names,
+            rows: ports.iter().map(row).collect(),
+            shapes: ports.into_iter().map(|(.., shape)| shape).collect(),
+            inputs,
+            observation: layout.observation.clone(),
+            states,
             version,
             _library: library,
         };
@@ -128,14 +165,14 @@ impl Onnxruntime {
             let create = self.function::<CreateMemoryInfo>(at::CREATE_CPU_MEMORY_INFO);
             self.check(create(DEVICE_ALLOCATOR, DEFAULT_MEMORY, &raw mut info))?;
             self.handles.push((at::RELEASE_MEMORY_INFO, info));
-            for index in 0..2 {
-                let create = self.function::<CreateTensor>(at::CREATE_TENSOR_WITH_DATA);
-                let row = &mut self.rows[index];
-                let (data, bytes, shape) = (row.as_mut_ptr(), size_of_val::<[f32]>(row), [1, row.len() as i64]);
+            for (row, shape) in self.rows.iter_mut().zip(&self.shapes) {
+                let (data, bytes) = (row.as_mut_ptr(), size_of_val::<[f32]>(row));
                 let mut value = null_mut();
-                self.check(create(info, data.cast(), bytes, shape.as_ptr(), 2, FLOAT, &raw mut value))?;
+                let create: CreateTensor = function(self.api, at::CREATE_TENSOR_WITH_DATA);
+                let status = create(info, data.cast(), bytes, shape.as_ptr(), shape.len(), FLOAT, &raw mut value);
+                check(self.api, status)?;
                 self.handles.push((at::RELEASE_VALUE, value));
-                self.values[index] = value;
+                self.values.push(value);
             }
         }
         Ok(())
@@ -146,7 +183,14 @@ impl Onnxruntime {
         &self.version
     }
 
-    /// One output row from one input row.
+    /// State is zero.
+    pub(super) fn reset(&mut self) {
+        for (input, _) in &self.states {
+            self.rows[*input].fill(0.0);
+        }
+    }
+
+    /// One action from one observation row; then state moves on.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the library's own reason; [`Error::Width`] where a row has another length.
@@ -161,24 +205,34 @@ impl Onnxruntime {
             usize,
             *mut Handle,
         ) -> Status;
-        for (what, row, given) in
-            [("observation", &self.rows[0], observation.len()), ("action", &self.rows[1], action.len())]
+        let width = self.observation.last().map_or(0, |piece| piece.from + piece.len);
+        for (what, expected, given) in
+            [("observation", width, observation.len()), ("action", self.rows[self.inputs].len(), action.len())]
         {
-            if row.len() != given {
-                return Err(Error::Width { what, expected: row.len(), found: given });
+            if expected != given {
+                return Err(Error::Width { what, expected, found: given });
             }
         }
-        self.rows[0].copy_from_slice(observation);
-        let [input, output] = [self.names[0].as_ptr(), self.names[1].as_ptr()];
-        // SAFETY: as in `prepare`; one name and one value each way.
-        unsafe {
-            let run = self.function::<Run>(at::RUN);
-            let values = &mut self.values;
-            let (given, wanted) = (&raw const values[0], &raw mut values[1]);
-            let status = run(self.session, null(), &raw const input, given, 1, &raw const output, 1, wanted);
-            self.check(status)?;
+        for piece in &self.observation {
+            let part = &observation[piece.from..piece.from + piece.len];
+            self.rows[piece.input][piece.at..piece.at + piece.len].copy_from_slice(part);
         }
-        action.copy_from_slice(&self.rows[1]);
+        let (given, wanted) = self.values.split_at_mut(self.inputs);
+        let (inputs, outputs) = self.name_pointers.split_at(self.inputs);
+        // SAFETY: as in `prepare`; as many names as values each way, and the names live as long as `self`.
+        unsafe {
+            let run: Run = function(self.api, at::RUN);
+            let (in_names, out_names) = (inputs.as_ptr(), outputs.as_ptr());
+            let (given, wanted) = ((given.as_ptr(), given.len()), (wanted.as_mut_ptr(), wanted.len()));
+            let status = run(self.session, null(), in_names, given.0, given.1, out_names, wanted.1, wanted.0);
+            check(self.api, status)?;
+        }
+        action.copy_from_slice(&self.rows[self.inputs]);
+        for (input, output) in &self.states {
+            let [into, from] =
+                self.rows.get_disjoint_mut([*input, *output]).map_err(|error| unsupported(error.to_string()))?;
+            into.copy_from_slice(from);
+        }
         Ok(())
     }
 
@@ -187,24 +241,40 @@ impl Onnxruntime {
     /// # Safety
     /// `F` must be the function pointer type that the header gives to this position.
     unsafe fn function<F: Copy>(&self, index: usize) -> F {
-        assert_eq!(size_of::<F>(), size_of::<*const c_void>());
-        // SAFETY: a function pointer has the size of a pointer, and the caller vouches for its type.
-        unsafe { std::mem::transmute_copy(&self.api[index]) }
+        // SAFETY: the caller's promise is the same.
+        unsafe { function(self.api, index) }
     }
 
     fn check(&self, status: Status) -> Result<()> {
-        type GetMessage = unsafe extern "C" fn(Status) -> *const c_char;
-        type Release = unsafe extern "C" fn(Status);
-        if status.is_null() {
-            return Ok(());
-        }
-        // SAFETY: the status is one that the library just gave; its message lives until it is released.
-        unsafe {
-            let message = CStr::from_ptr(self.function::<GetMessage>(at::GET_ERROR_MESSAGE)(status));
-            let message = message.to_string_lossy().into_owned();
-            self.function::<Release>(at::RELEASE_STATUS)(status);
-            Err(unsupported(message))
-        }
+        check(self.api, status)
+    }
+}
+
+type Api = &'static [*const c_void; at::COUNT];
+
+/// The function at a position of the table.
+///
+/// # Safety
+/// `F` must be the function pointer type that the header gives to this position.
+unsafe fn function<F: Copy>(api: Api, index: usize) -> F {
+    assert_eq!(size_of::<F>(), size_of::<*const c_void>());
+    // SAFETY: a function pointer has the size of a pointer, and the caller vouches for its type.
+    unsafe { std::mem::transmute_copy(&api[index]) }
+}
+
+fn check(api: Api, status: Status) -> Result<()> {
+    type GetMessage = unsafe extern "C" fn(Status) -> *const c_char;
+    type Release = unsafe extern "C" fn(Status);
+    if status.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the status is one that the library just gave; its message lives until it is released.
+    unsafe {
+        let get: GetMessage = function(api, at::GET_ERROR_MESSAGE);
+        let message = CStr::from_ptr(get(status)).to_string_lossy().into_owned();
+        let release: Release = function(api, at::RELEASE_STATUS);
+        release(status);
+        Err(unsupported(message))
     }
 }
 

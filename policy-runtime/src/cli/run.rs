@@ -87,6 +87,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
         realtime: args.realtime.then_some((args.priority, args.core)),
         telemetry: args.telemetry.as_deref(),
         watch: args.watch.then_some(args.handover),
+        names: args.subject.names.options(),
         ..LoopOptions::at(&args.subject.path)
     };
     let mut outcome = run_loop(&options, &interrupted)?;

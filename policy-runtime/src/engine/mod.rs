@@ -10,6 +10,10 @@ pub mod build;
 pub mod dense;
 #[cfg(feature = "std")]
 pub mod elementary;
+#[cfg(feature = "onnx")]
+pub(crate) mod foreign;
+#[cfg(feature = "onnx")]
+pub mod layout;
 pub mod level;
 #[cfg(feature = "std")]
 pub mod native;

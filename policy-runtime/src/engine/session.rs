@@ -7,17 +7,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::InferenceFact;
 
+use super::layout::partner;
 use super::native::Machine;
 use super::program::Span;
+use super::tract::number_type;
 use super::{EngineChoice, Kernels};
 use crate::array::{Array, Numbers};
 use crate::error::{Error, Result};
 use crate::onnx::{Model, Port};
 
-/// Names that exporters give to a state's input and output: Isaac Lab and rsl_rl (`h_in`, `h_out`), ML-Agents
-/// (`recurrent_in`, `recurrent_out`), torch's own (`h0`, `hn`).
-const STATE_NAMES: [(&str, &str); 6] =
-    [("_in", "_out"), ("in_", "out_"), ("_input", "_output"), ("_prev", "_next"), ("0", "n"), ("", "_out")];
+/// Most values that all inputs of one step may have together.
+const MAX_INPUT_VALUES: usize = 1 << 26;
 
 /// How to set a model up.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +83,14 @@ impl Session {
         let model = model.with_outputs(&names);
         let inputs: Vec<Input> =
             model.inputs().iter().map(|port| input(&model, port, &names, options)).collect::<Result<_>>()?;
+        let counts =
+            inputs.iter().map(|input| input.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length)));
+        let total = counts.reduce(|total, count| total?.checked_add(count?)).unwrap_or(Some(0));
+        if total.is_none_or(|total| total > MAX_INPUT_VALUES) {
+            let expected = format!("at most {MAX_INPUT_VALUES} values for one step");
+            let found: Vec<&[usize]> = inputs.iter().map(|input| input.shape.as_slice()).collect();
+            return Err(Error::malformed("the model's inputs", expected, format!("shapes {found:?}")));
+        }
         let values: Vec<Tensor> = (inputs.iter())
             .map(|input| Tensor::zero_dt(input.element, &input.shape).map_err(|error| refused(&error)))
             .collect::<Result<_>>()?;
@@ -301,24 +309,11 @@ fn tract(model: &Model, inputs: &[Input]) -> Result<Engine> {
 }
 
 fn input(model: &Model, port: &Port, outputs: &[String], options: &SessionOptions) -> Result<Input> {
-    let element = match port.element.as_str() {
-        "float" => DatumType::F32,
-        "double" => DatumType::F64,
-        "int64" => DatumType::I64,
-        "int32" => DatumType::I32,
-        "uint8" => DatumType::U8,
-        "bool" => DatumType::Bool,
-        other => {
-            return Err(Error::Unsupported {
-                thing: format!("input {:?} is {other}", port.name),
-                reason: "only float, double, int64, int32, uint8 and bool can be given".into(),
-                hint: "export the policy with a float input",
-            });
-        }
-    };
+    let element = number_type(&port.name, &port.element)?;
     let given = options.shapes.get(&port.name);
     let (shape, batch_added) = shape(port, given)?;
-    let carried_from = if given.is_some() { None } else { partner(port, model, outputs, options)? };
+    let partner = if given.is_some() { None } else { partner(port, model.outputs(), &options.carry)? };
+    let carried_from = partner.and_then(|name| outputs.iter().position(|output| *output == name));
     let required = given.is_none() && carried_from.is_none() && model.reads(&port.name);
     Ok(Input { name: port.name.clone(), shape, carried_from, required, batch_added, element })
 }
@@ -345,33 +340,4 @@ fn shape(port: &Port, given: Option<&Vec<usize>>) -> Result<(Vec<usize>, bool)> 
             Err(Error::malformed(thing, format!("shape [{}]", expected.join(", ")), format!("{given:?}")))
         }
     }
-}
-
-/// The output whose value this input has at the next step.
-fn partner(port: &Port, model: &Model, outputs: &[String], options: &SessionOptions) -> Result<Option<usize>> {
-    let at = |name: &str| outputs.iter().position(|output| output == name);
-    if let Some((_, output)) = options.carry.iter().find(|(input, _)| *input == port.name) {
-        return match at(output) {
-            Some(index) => Ok(Some(index)),
-            None => {
-                Err(Error::malformed(format!("--carry {}={output}", port.name), format!("one of {outputs:?}"), output))
-            }
-        };
-    }
-    let rank = |port: &Port| port.shape.as_ref().map(Vec::len);
-    for (from, to) in STATE_NAMES {
-        let renamed = match from {
-            "in_" => port.name.strip_prefix(from).map(|rest| format!("{to}{rest}")),
-            _ => port.name.strip_suffix(from).map(|rest| format!("{rest}{to}")),
-        };
-        let Some(index) = renamed.as_deref().and_then(at) else { continue };
-        let output = model.outputs().get(index);
-        if output.is_some_and(|output| {
-            output.element == port.element
-                && (rank(output).is_none() || rank(port).is_none() || rank(output) == rank(port))
-        }) {
-            return Ok(Some(index));
-        }
-    }
-    Ok(None)
 }

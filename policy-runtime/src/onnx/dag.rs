@@ -20,12 +20,41 @@ pub(super) enum Value {
     Whole { values: Vec<i64>, shape: Vec<usize> },
 }
 
+impl Value {
+    fn known(&self) -> Option<&[f32]> {
+        match self {
+            Value::Known { values, .. } => Some(values),
+            _ => None,
+        }
+    }
+
+    fn whole(&self) -> Option<&[i64]> {
+        match self {
+            Value::Whole { values, .. } => Some(values),
+            _ => None,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Value::Row { shape, .. } | Value::Known { shape, .. } | Value::Whole { shape, .. } => shape,
+        }
+    }
+}
+
 /// A graph on its way into a program.
 pub(super) struct Dag<'a> {
     pub(super) builder: Builder,
     values: HashMap<&'a str, Value>,
     uses: HashMap<&'a str, usize>,
+    /// How many known numbers nodes may still make. A small file must not grow without bound by repeating its constants.
+    budget: usize,
 }
+
+/// Known numbers that nodes may make for each one in the file.
+const MOST_GROWTH: usize = 16;
+/// And beyond that.
+const FREE_NUMBERS: usize = 1 << 16;
 
 impl<'a> Dag<'a> {
     pub(super) fn new(graph: &'a pb::GraphProto) -> Self {
@@ -33,10 +62,16 @@ impl<'a> Dag<'a> {
         let read = graph.node.iter().flat_map(|node| &node.input).chain(graph.output.iter().map(|output| &output.name));
         read.for_each(|name| *uses.entry(name).or_default() += 1);
         let mut values = HashMap::new();
+        let mut numbers = 0_usize;
         for tensor in &graph.initializer {
-            values.extend(known(tensor).map(|value| (tensor.name.as_str(), value)));
+            let value = known(tensor);
+            numbers += value.as_ref().map_or(0, |value| value.known().map_or(0, <[f32]>::len));
+            values.extend(value.map(|value| (tensor.name.as_str(), value)));
         }
-        Self { builder: Builder::default(), values, uses }
+        let inside = graph.node.iter().flat_map(|node| &node.attribute).filter_map(|attribute| attribute.t.as_ref());
+        numbers += inside.map(|tensor| tensor.float_data.len() + tensor.raw_data.len() / 4).sum::<usize>();
+        let budget = numbers.saturating_mul(MOST_GROWTH).saturating_add(FREE_NUMBERS);
+        Self { builder: Builder::default(), values, uses, budget }
     }
 
     /// Declares an input of this shape; where its values are to be written.
@@ -161,6 +196,8 @@ impl<'a> Dag<'a> {
             "LayerNormalization" => self.layer_norm(node)?,
             "BatchNormalization" => self.batch_norm(node)?,
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Expand" => self.reshape(node)?,
+            "Shape" => self.shape(node)?,
+            "Gather" => self.gather(node)?,
             "Concat" => self.concat(node)?,
             "Split" => return self.split(node),
             "Slice" => self.slice(node)?,
@@ -169,7 +206,13 @@ impl<'a> Dag<'a> {
             "LSTM" | "GRU" => return self.recurrent(node),
             _ => return Err(unknown()),
         };
+        self.spend(value.known().map_or(0, <[f32]>::len))?;
         self.values.insert(output, value);
+        Ok(())
+    }
+
+    fn spend(&mut self, numbers: usize) -> Result<(), Reason> {
+        self.budget = self.budget.checked_sub(numbers).ok_or("it repeats its constants too often")?;
         Ok(())
     }
 
@@ -280,6 +323,14 @@ impl<'a> Dag<'a> {
                 self.builder.binary(function, span, with);
                 Ok(Value::Row { span, shape: to, owned: true })
             }
+            (Value::Whole { values: a, shape }, Value::Whole { values: b, shape: other }) => {
+                let (shape, count) = broadcast(&shape, &other).ok_or_else(|| refuse(&shape, &other))?;
+                let at = |index: usize| whole(function, a[index % a.len()], b[index % b.len()]);
+                let values = (0..count).map(at).collect::<Option<_>>();
+                let values =
+                    values.ok_or_else(|| format!("{} {:?} works on whole numbers", node.op_type, node.name))?;
+                Ok(Value::Whole { values, shape })
+            }
             _ => Err(format!("{} {:?} works on whole numbers", node.op_type, node.name)),
         }
     }
@@ -329,7 +380,7 @@ impl<'a> Dag<'a> {
                 bias.ok_or_else(|| format!("the bias of Gemm {:?} is not a constant row", node.name))?
             }
         };
-        let span = self.dense(input, &weights, &bias);
+        let span = self.dense(input, &weights, &bias)?;
         Ok(Value::Row { span, shape: vec![1, outputs], owned: true })
     }
 
@@ -339,15 +390,16 @@ impl<'a> Dag<'a> {
             return Err(format!("MatMul {:?} has several rows", node.name));
         }
         let (weights, outputs) = self.matrix(node, input.len as usize, false)?;
-        let span = self.dense(input, &weights, &vec![0.0; outputs]);
+        let span = self.dense(input, &weights, &vec![0.0; outputs])?;
         shape.pop();
         shape.push(outputs);
         Ok(Value::Row { span, shape, owned: true })
     }
 
-    fn dense(&mut self, input: Span, weights: &[f32], bias: &[f32]) -> Span {
+    fn dense(&mut self, input: Span, weights: &[f32], bias: &[f32]) -> Result<Span, Reason> {
+        self.spend(weights.len())?;
         self.builder.peak(input);
-        self.builder.dense(input, weights, bias)
+        Ok(self.builder.dense(input, weights, bias))
     }
 
     /// Input 1 as `[inputs, outputs]`.
@@ -417,6 +469,35 @@ impl<'a> Dag<'a> {
         })
     }
 
+    fn shape(&self, node: &pb::NodeProto) -> Result<Value, Reason> {
+        let shape = self.value(node, 0)?.shape();
+        let clamped = |index: i64| {
+            let index = if index < 0 { index + shape.len() as i64 } else { index };
+            index.clamp(0, shape.len() as i64) as usize
+        };
+        let end =
+            node.attribute.iter().find(|attribute| attribute.name == "end").map_or(shape.len(), |it| clamped(it.i));
+        let values: Vec<i64> =
+            shape[clamped(int(node, "start")).min(end)..end].iter().map(|length| *length as i64).collect();
+        Ok(Value::Whole { shape: vec![values.len()], values })
+    }
+
+    /// Entries of a list of known whole numbers, as graphs compute shapes.
+    fn gather(&self, node: &pb::NodeProto) -> Result<Value, Reason> {
+        let refuse = || "the native engine does not know Gather of what is not a shape".to_owned();
+        let (Value::Whole { values, shape }, Value::Whole { values: indices, shape: to }) =
+            (self.value(node, 0)?, self.value(node, 1)?)
+        else {
+            return Err(refuse());
+        };
+        if shape.len() != 1 || indices.len() > values.len() {
+            return Err(refuse());
+        }
+        let at = |index: &i64| axis(*index, values.len()).map(|index| values[index]);
+        let values = indices.iter().map(at).collect::<Option<_>>().ok_or_else(refuse)?;
+        Ok(Value::Whole { values, shape: to.clone() })
+    }
+
     fn concat(&mut self, node: &pb::NodeProto) -> Result<Value, Reason> {
         let parts: Vec<Value> =
             (0..node.input.len()).map(|index| self.value(node, index).cloned()).collect::<Result<_, _>>()?;
@@ -429,6 +510,26 @@ impl<'a> Dag<'a> {
             return Err("it joins values that do not lie side by side".into());
         }
         shape[axis] = parts.iter().map(|part| shape_of(part).get(axis).copied().unwrap_or(0)).sum();
+        if let Some(values) = parts.iter().map(Value::whole).collect::<Option<Vec<_>>>() {
+            self.spend(values.iter().map(|part| part.len()).sum())?;
+            let values = values.concat();
+            let fits = values.len() == shape.iter().product::<usize>();
+            return if fits {
+                Ok(Value::Whole { values, shape })
+            } else {
+                Err("it joins shapes that do not fit".into())
+            };
+        }
+        if let Some(values) = parts.iter().map(Value::known).collect::<Option<Vec<_>>>() {
+            self.spend(values.iter().map(|part| part.len()).sum())?;
+            let values = values.concat();
+            let fits = values.len() == shape.iter().product::<usize>();
+            return if fits {
+                Ok(Value::Known { values, shape })
+            } else {
+                Err("it joins shapes that do not fit".into())
+            };
+        }
         let span = self.builder.slot(shape.iter().product());
         let mut start = 0;
         for part in parts {
@@ -481,7 +582,9 @@ impl<'a> Dag<'a> {
 
     fn slice(&mut self, node: &pb::NodeProto) -> Result<Value, Reason> {
         let refuse = || "the native engine does not know this Slice".to_owned();
-        let (span, mut shape) = self.row(node, 0)?;
+        let value = self.value(node, 0)?.clone();
+        let (Value::Row { mut shape, .. } | Value::Known { mut shape, .. } | Value::Whole { mut shape, .. }) =
+            value.clone();
         let starts = self.whole(node, 1).or_else(|| ints(node, "starts")).ok_or_else(refuse)?;
         let ends = self.whole(node, 2).or_else(|| ints(node, "ends")).ok_or_else(refuse)?;
         let axes = self.whole(node, 3).or_else(|| ints(node, "axes")).unwrap_or_else(|| vec![0]);
@@ -499,7 +602,18 @@ impl<'a> Dag<'a> {
         }
         let inner: usize = shape[at + 1..].iter().product();
         shape[at] = end - start;
-        Ok(Value::Row { span: Builder::part(span, start * inner, (end - start) * inner), shape, owned: false })
+        let part = start * inner..end * inner;
+        Ok(match value {
+            Value::Row { span, .. } => {
+                Value::Row { span: Builder::part(span, part.start, part.len()), shape, owned: false }
+            }
+            Value::Known { values, .. } => {
+                Value::Known { values: values.get(part).ok_or_else(refuse)?.to_vec(), shape }
+            }
+            Value::Whole { values, .. } => {
+                Value::Whole { values: values.get(part).ok_or_else(refuse)?.to_vec(), shape }
+            }
+        })
     }
 
     fn reduce(&mut self, node: &pb::NodeProto, function: Reduce) -> Result<Value, Reason> {
@@ -572,8 +686,8 @@ impl<'a> Dag<'a> {
         let h = state(self, 5)?;
         let from_input = turned(&weights, gates * hidden, inputs);
         let from_state = turned(&recurrence, gates * hidden, hidden);
-        let a = self.dense(x, &from_input, before);
-        let b = self.dense(h, &from_state, after);
+        let a = self.dense(x, &from_input, before)?;
+        let b = self.dense(h, &from_state, after)?;
         let part = |span: Span, from: usize, count: usize| Builder::part(span, from * hidden, count * hidden);
         let next = if lstm {
             let c = state(self, 6)?;
@@ -701,6 +815,18 @@ fn broadcast(left: &[usize], right: &[usize]) -> Option<(Vec<usize>, usize)> {
     let mut shape = vec![1; rank - big.len()];
     shape.extend_from_slice(big);
     Some((shape, a.max(b)))
+}
+
+/// What graphs compute shapes with.
+fn whole(function: Binary, a: i64, b: i64) -> Option<i64> {
+    match function {
+        Binary::Add => a.checked_add(b),
+        Binary::Sub => a.checked_sub(b),
+        Binary::Mul => a.checked_mul(b),
+        Binary::Min => Some(a.min(b)),
+        Binary::Max => Some(a.max(b)),
+        _ => None,
+    }
 }
 
 fn axis(at: i64, rank: usize) -> Option<usize> {
