@@ -38,6 +38,9 @@ converter.optimizations = [tf.lite.Optimize.DEFAULT]
 converter.representative_dataset = lambda: [[row[None]] for row in rows]
 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 converter.inference_input_type = converter.inference_output_type = tf.int8
+# microflow reads one scale per matrix.
+converter._experimental_disable_per_channel = True
+converter._experimental_disable_per_channel_quantization_for_dense_layers = True
 with open("int8.tflite", "wb") as file:
     file.write(converter.convert())
 

@@ -50,6 +50,7 @@ edition = "2021"
 
 [dependencies]
 microflow = "=0.1.3"
+nalgebra = { version = "0.32", default-features = false, features = ["macros"] }
 cortex-m = { version = "=0.7.10", features = ["critical-section-single-core"] }
 cortex-m-rt = "=0.7.7"
 cortex-m-semihosting = "=0.5.0"

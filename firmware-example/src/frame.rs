@@ -1,9 +1,11 @@
 //! Messages as they go over the wire: postcard, a CRC-32 of it (little-endian), both framed by COBS and ended by a zero.
 //!
-//! Rows of numbers are the bytes of little-endian f32. A frame that is too long, damaged or unknown is dropped and counted;
-//! the next zero begins a new one.
+//! A serial line has no datagrams and drops bytes, so that frames must be found again by their zeros, and a board says more than
+//! actions: that is why these are not the frames of [`policy_runtime::frame`]. Rows, digest and the numbers of verdicts are.
+//! A frame that is too long, damaged or unknown is dropped and counted; the next zero begins a new one.
 
 use policy_runtime::embedded::crc32;
+pub use policy_runtime::frame::{bytes_to_row as from_bytes, row_to_bytes as to_bytes};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
@@ -79,7 +81,7 @@ pub enum FromBoard<'a> {
         sequence: u32,
         /// What it is.
         kind: ActionKind,
-        /// [`FaultKind`](policy_runtime::guard::FaultKind) as a number where it is a fallback, zero otherwise.
+        /// 1 + [`FaultKind`](policy_runtime::guard::FaultKind) where a fault is the reason, zero otherwise.
         fault: u8,
         /// `[action]`, environment units.
         #[serde(borrow)]
@@ -115,17 +117,17 @@ pub enum FromBoard<'a> {
     },
 }
 
-/// What an action is: [`Verdict`](policy_runtime::Verdict) without its details.
+/// What an action is: the lowest byte of [`verdict_code`](policy_runtime::frame::verdict_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "named as the verdicts are")]
 pub enum ActionKind {
     Good,
-    Fallback,
     Limited,
     Ramping,
     Idle,
     Stopped,
+    Fallback,
 }
 
 /// Sends `message` byte by byte. `buffer` holds it meanwhile; nothing is sent where it is too short.
@@ -236,27 +238,6 @@ impl<const N: usize> Receiver<N> {
         }
         message
     }
-}
-
-/// Bytes of a row, in `buffer`.
-pub fn to_bytes<'b>(row: &[f32], buffer: &'b mut [u8]) -> &'b [u8] {
-    let (places, _) = buffer.as_chunks_mut::<4>();
-    let count = places.len().min(row.len());
-    for (place, value) in places.iter_mut().zip(row) {
-        *place = value.to_le_bytes();
-    }
-    buffer.get(..4 * count).unwrap_or(&[])
-}
-
-/// Numbers of a row; whether there were as many as `row` holds.
-pub fn from_bytes(bytes: &[u8], row: &mut [f32]) -> bool {
-    if bytes.len() != 4 * row.len() {
-        return false;
-    }
-    for (value, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *value = f32::from_le_bytes(*bytes);
-    }
-    true
 }
 
 #[cfg(test)]

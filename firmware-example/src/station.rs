@@ -5,6 +5,7 @@ use core::num::NonZeroU64;
 #[cfg(any(test, feature = "monitor"))]
 use policy_runtime::embedded::Watch;
 use policy_runtime::embedded::{Blob, BlobError, Executor, Scratch};
+use policy_runtime::frame::verdict_code;
 use policy_runtime::timing::FixedRate;
 use policy_runtime::{Fault, Observation, Supervisor, Verdict};
 
@@ -281,14 +282,16 @@ fn say(board: &mut impl Board, buffer: &mut [u8], message: &FromBoard<'_>) {
 }
 
 fn kind(verdict: Verdict) -> (ActionKind, u8) {
-    match verdict {
-        Verdict::Good => (ActionKind::Good, 0),
-        Verdict::Fallback(fault) => (ActionKind::Fallback, fault.kind() as u8),
-        Verdict::Limited { .. } => (ActionKind::Limited, 0),
-        Verdict::Ramping { .. } => (ActionKind::Ramping, 0),
-        Verdict::Idle => (ActionKind::Idle, 0),
-        _ => (ActionKind::Stopped, 0),
-    }
+    let [kind, fault, ..] = verdict_code(verdict).to_le_bytes();
+    let kind = match kind {
+        0 => ActionKind::Good,
+        1 => ActionKind::Limited,
+        2 => ActionKind::Ramping,
+        3 => ActionKind::Idle,
+        4 => ActionKind::Stopped,
+        _ => ActionKind::Fallback,
+    };
+    (kind, fault)
 }
 
 /// What follows from the answer is seen in the next tick's verdict.

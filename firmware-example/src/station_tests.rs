@@ -17,6 +17,11 @@ use crate::{Board, Memory, Station, refuse};
 
 const PERIOD_NANOS: u64 = 2_000_000;
 
+/// How a fault goes over the wire.
+fn wire_fault(kind: FaultKind) -> u8 {
+    1 + kind as u8
+}
+
 /// A machine whose time passes with each look at the clock.
 #[derive(Default)]
 struct Fake {
@@ -128,7 +133,7 @@ fn rest_drive_hold_and_drive_again() {
     for (ticks, wanted) in [
         (1, (7, ActionKind::Good, 0, -0.75)),
         (2, (7, ActionKind::Good, 0, -0.75)),
-        (3, (7, ActionKind::Fallback, FaultKind::ObservationStale as u8, -0.75)),
+        (3, (7, ActionKind::Fallback, wire_fault(FaultKind::ObservationStale), -0.75)),
     ] {
         board.now = ticks * PERIOD_NANOS;
         station.poll(&mut board);
@@ -199,8 +204,8 @@ fn a_late_action_is_not_the_policys() {
     }
     let actions = board.actions();
     assert!(actions.iter().all(|(_, kind, _, _)| *kind != ActionKind::Good), "{actions:?}");
-    let late = actions.iter().any(|(_, _, fault, _)| *fault == FaultKind::Late as u8);
-    let stale = actions.iter().any(|(_, _, fault, _)| *fault == FaultKind::ObservationStale as u8);
+    let late = actions.iter().any(|(_, _, fault, _)| *fault == wire_fault(FaultKind::Late));
+    let stale = actions.iter().any(|(_, _, fault, _)| *fault == wire_fault(FaultKind::ObservationStale));
     assert!(late || stale, "{actions:?}");
 }
 

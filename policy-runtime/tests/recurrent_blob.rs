@@ -133,3 +133,32 @@ fn what_is_no_such_policy_is_refused_with_a_sentence() {
     }
     assert!(refused > 10, "{refused}");
 }
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_line_writes_a_blob_or_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("contract.json"), contract(48, 12).to_json().unwrap()).unwrap();
+    let model = |name: &str| self::folder().join(name).display().to_string();
+    let run = |args: &[&str]| {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_hype-policy")).arg("blob").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (contract, out) = (at("contract.json"), at("policy.hpb"));
+    for (file, more) in
+        [("rsl_rl_gru-legacy17-static.onnx", None), ("rsl_rl_lstm2-dynamo18-dynamic.onnx", Some("--int8"))]
+    {
+        let model = model(file);
+        let mut args = vec![model.as_str(), "--contract", &contract, "-o", &out];
+        args.extend(more);
+        assert_eq!(run(&args), (Some(0), String::new()), "{file}");
+        let written = BlobFile::new(&std::fs::read(&out).unwrap());
+        assert!(written.open().unwrap().blob().state_width() > 0, "{file}");
+    }
+    let (code, message) = run(&[&model("rsl_rl_gru-legacy17-static.onnx"), "-o", &out]);
+    assert!(code == Some(3) && message.contains("--contract"), "{code:?} {message}");
+    let (code, message) = run(&[&model("transformer-legacy17-static.onnx"), "--contract", &contract, "-o", &out]);
+    assert!(code == Some(2) && message.contains("cannot become a blob"), "{code:?} {message}");
+}
