@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let map = if has("STM32F407") { "memory/stm32f407.x" } else { "memory/mps2.x" };
     let folder = PathBuf::from(env::var("OUT_DIR")?);
     fs::copy(map, folder.join("memory.x"))?;
+    // Names of a chip's interrupts; none is used.
+    fs::write(folder.join("device.x"), "")?;
     println!("cargo:rustc-link-search={}", folder.display());
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
     println!("cargo:rustc-link-arg-bins=--nmagic");

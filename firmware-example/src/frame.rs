@@ -1,9 +1,11 @@
 //! Messages as they go over the wire: postcard, a CRC-32 of it (little-endian), both framed by COBS and ended by a zero.
 //!
-//! Rows of numbers are the bytes of little-endian f32. A frame that is too long, damaged or unknown is dropped and counted;
-//! the next zero begins a new one.
+//! A serial line has no datagrams and drops bytes, so that frames must be found again by their zeros, and a board says more than
+//! actions: that is why these are not the frames of [`policy_runtime::frame`]. Rows, digest and the numbers of verdicts are.
+//! A frame that is too long, damaged or unknown is dropped and counted; the next zero begins a new one.
 
 use policy_runtime::embedded::crc32;
+pub use policy_runtime::frame::{bytes_to_row as from_bytes, row_to_bytes as to_bytes};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
@@ -45,6 +47,8 @@ pub enum ToBoard<'a> {
     },
     /// Never returns, so that the watchdog must. Feature `hil`.
     Hang,
+    /// Asks for [`FromBoard::Stack`]. Feature `hil`.
+    Stack,
 }
 
 /// From the board.
@@ -77,7 +81,7 @@ pub enum FromBoard<'a> {
         sequence: u32,
         /// What it is.
         kind: ActionKind,
-        /// [`FaultKind`](policy_runtime::guard::FaultKind) as a number where it is a fallback, zero otherwise.
+        /// 1 + [`FaultKind`](policy_runtime::guard::FaultKind) where a fault is the reason, zero otherwise.
         fault: u8,
         /// `[action]`, environment units.
         #[serde(borrow)]
@@ -99,19 +103,31 @@ pub enum FromBoard<'a> {
         /// All of them together, on the board's clock.
         nanos: u64,
     },
+    /// The robot left what the demonstrations showed, or came back. Feature `monitor`.
+    Alarm {
+        /// Number of the tick.
+        tick: u32,
+        /// Which of the two.
+        raised: bool,
+    },
+    /// How deep the stack has been.
+    Stack {
+        /// [`Board::deepest_stack_bytes`](crate::Board::deepest_stack_bytes)
+        bytes: u32,
+    },
 }
 
-/// What an action is: [`Verdict`](policy_runtime::Verdict) without its details.
+/// What an action is: the lowest byte of [`verdict_code`](policy_runtime::frame::verdict_code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "named as the verdicts are")]
 pub enum ActionKind {
     Good,
-    Fallback,
     Limited,
     Ramping,
     Idle,
     Stopped,
+    Fallback,
 }
 
 /// Sends `message` byte by byte. `buffer` holds it meanwhile; nothing is sent where it is too short.
@@ -149,8 +165,11 @@ fn decode(frame: &mut [u8]) -> Option<usize> {
         if code == 0 || end > frame.len() {
             return None;
         }
-        frame.copy_within(from + 1..end, to);
-        to += code - 1;
+        // Byte by byte: what moves overlapping memory at once takes more flash than all of this file.
+        for index in from + 1..end {
+            frame[to] = frame[index];
+            to += 1;
+        }
         from = end;
         if code < 255 && from < frame.len() {
             frame[to] = 0;
@@ -219,27 +238,6 @@ impl<const N: usize> Receiver<N> {
         }
         message
     }
-}
-
-/// Bytes of a row, in `buffer`.
-pub fn to_bytes<'b>(row: &[f32], buffer: &'b mut [u8]) -> &'b [u8] {
-    let (places, _) = buffer.as_chunks_mut::<4>();
-    let count = places.len().min(row.len());
-    for (place, value) in places.iter_mut().zip(row) {
-        *place = value.to_le_bytes();
-    }
-    buffer.get(..4 * count).unwrap_or(&[])
-}
-
-/// Numbers of a row; whether there were as many as `row` holds.
-pub fn from_bytes(bytes: &[u8], row: &mut [f32]) -> bool {
-    if bytes.len() != 4 * row.len() {
-        return false;
-    }
-    for (value, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *value = f32::from_le_bytes(*bytes);
-    }
-    true
 }
 
 #[cfg(test)]

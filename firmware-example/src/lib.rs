@@ -15,7 +15,7 @@ mod station;
 #[cfg(test)]
 mod station_tests;
 
-pub use station::{Board, Clock, Station, refuse};
+pub use station::{Board, Clock, Memory, Station, refuse};
 
 /// Most observation channels of a policy that the binary takes.
 pub const MAX_OBSERVATION: usize = 384;

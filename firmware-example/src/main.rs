@@ -8,7 +8,9 @@ mod board;
 use core::mem::MaybeUninit;
 
 use cortex_m_rt::entry;
-use firmware::{Board, Station, refuse};
+use policy_runtime::embedded::BlobError;
+
+use firmware::{Board, Memory, Station, refuse};
 
 use board::Machine;
 
@@ -17,12 +19,13 @@ const REFUSAL_NANOS: u64 = 100_000_000;
 
 #[entry]
 fn main() -> ! {
+    static mut MEMORY: Memory = Memory::new();
+    // Here rather than on the stack, so that the linker's figures show it.
     static mut STATION: MaybeUninit<Station<'static>> = MaybeUninit::uninit();
     let Some(peripherals) = cortex_m::Peripherals::take() else { halt() };
     let mut machine = Machine::start(peripherals);
-    match Station::new(board::policy(), machine.now_nanos()) {
-        Ok(opened) => {
-            let station = STATION.write(opened);
+    match open(STATION, MEMORY, machine.now_nanos()) {
+        Ok(station) => {
             station.greet(&mut machine);
             loop {
                 station.poll(&mut machine);
@@ -34,6 +37,16 @@ fn main() -> ! {
             while machine.now_nanos() < until {}
         },
     }
+}
+
+/// A function of its own, so that its stack is free again when the loop starts.
+#[inline(never)]
+fn open(
+    place: &'static mut MaybeUninit<Station<'static>>,
+    memory: &'static mut Memory,
+    now_nanos: u64,
+) -> Result<&'static mut Station<'static>, BlobError> {
+    Ok(place.write(Station::new(memory, board::policy(), now_nanos)?))
 }
 
 fn halt() -> ! {

@@ -2,8 +2,10 @@
 
 use core::num::NonZeroU64;
 
-use policy_runtime::embedded::{Blob, BlobError, Executor};
-use policy_runtime::guard::{Damper, Rules};
+#[cfg(any(test, feature = "monitor"))]
+use policy_runtime::embedded::Watch;
+use policy_runtime::embedded::{Blob, BlobError, Executor, Scratch};
+use policy_runtime::frame::verdict_code;
 use policy_runtime::timing::FixedRate;
 use policy_runtime::{Fault, Observation, Supervisor, Verdict};
 
@@ -21,6 +23,10 @@ pub trait Board {
     /// Puts off the watchdog. Called after a tick's action was sent, and while time comes by message; by nothing
     /// else where a policy is there.
     fn feed_watchdog(&mut self);
+    /// How deep the stack has been since the start; zero where nobody looks.
+    fn deepest_stack_bytes(&mut self) -> u32 {
+        0
+    }
 }
 
 /// Whose time it is.
@@ -32,49 +38,88 @@ pub enum Clock {
     Messages,
 }
 
-/// A policy and everything around it.
-#[derive(Debug, Clone)]
-pub struct Station<'a> {
-    executor: Executor<'a, MAX_WIDTH, MAX_STATE>,
-    supervisor: Supervisor,
-    dampers: [Option<Damper>; MAX_ACTION],
-    rate: FixedRate,
-    clock: Clock,
+/// Longest message of the board's, without its framing: an action with its counters and digest.
+const MAX_ANSWER: usize = 4 * MAX_ACTION + 32;
+
+/// All rows that a [`Station`] works in, of the largest policy that it takes. Starts as zeros, so that a program can have it in
+/// memory that takes no flash.
+#[derive(Debug)]
+pub struct Memory {
+    front: [f32; MAX_WIDTH],
+    back: [f32; MAX_WIDTH],
+    state: [f32; MAX_STATE],
     receiver: Receiver<MAX_FRAME>,
     observation: [f32; MAX_OBSERVATION],
+    last: [f32; MAX_ACTION],
+    buffer: [u8; MAX_ANSWER],
+}
+
+impl Memory {
+    /// Zeros.
+    pub const fn new() -> Self {
+        Self {
+            front: [0.0; MAX_WIDTH],
+            back: [0.0; MAX_WIDTH],
+            state: [0.0; MAX_STATE],
+            receiver: Receiver::new(),
+            observation: [0.0; MAX_OBSERVATION],
+            last: [0.0; MAX_ACTION],
+            buffer: [0; MAX_ANSWER],
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A policy and everything around it.
+#[derive(Debug)]
+pub struct Station<'a> {
+    executor: Executor<'a>,
+    #[cfg(any(test, feature = "monitor"))]
+    watch: Option<Watch<'a>>,
+    supervisor: Supervisor,
+    rate: FixedRate,
+    clock: Clock,
+    receiver: &'a mut Receiver<MAX_FRAME>,
+    observation: &'a mut [f32],
     stamp_nanos: Option<u64>,
     sequence: u32,
-    last: [f32; MAX_ACTION],
+    last: &'a mut [f32],
     ticks: u32,
-    buffer: [u8; 4 * MAX_ACTION + 32],
+    buffer: &'a mut [u8],
 }
 
 impl<'a> Station<'a> {
-    /// Opens the blob at the start of `memory` and replays its golden vectors; the first tick is due at `start_nanos`.
-    /// The policy does not drive before [`ToBoard::Enter`].
+    /// Opens the blob at the start of `flash` and replays its golden vectors; the first tick is due at `start_nanos`.
+    /// The policy does not drive before [`ToBoard::Enter`]. With the feature `monitor`, what follows the blob may be the
+    /// monitor's numbers.
     ///
     /// # Errors
     /// The blob's first defect.
-    pub fn new(memory: &'a [u8], start_nanos: u64) -> Result<Self, BlobError> {
-        let blob = Blob::open(memory)?;
-        if blob.observation_width() > MAX_OBSERVATION || blob.action_width() > MAX_ACTION {
-            return Err(BlobError::TooLarge);
-        }
+    pub fn new(memory: &'a mut Memory, flash: &'a [u8], start_nanos: u64) -> Result<Self, BlobError> {
+        let Memory { front, back, state, receiver, observation, last, buffer } = memory;
+        let blob = Blob::open(flash)?;
+        let observation = observation.get_mut(..blob.observation_width()).ok_or(BlobError::TooLarge)?;
+        let last = last.get_mut(..blob.action_width()).ok_or(BlobError::TooLarge)?;
         let period = NonZeroU64::new(blob.header().control_period_nanos).ok_or(BlobError::Number)?;
-        let dampers = core::array::from_fn(|index| blob.damper(index));
         Ok(Self {
-            executor: Executor::new(blob)?,
+            #[cfg(any(test, feature = "monitor"))]
+            watch: Watch::open(flash, &blob)?,
+            executor: Executor::new(blob, Scratch { front, back, state })?,
             supervisor: Supervisor::new(),
-            dampers,
             rate: FixedRate::new(period, start_nanos),
             clock: Clock::Own,
-            receiver: Receiver::new(),
-            observation: [0.0; MAX_OBSERVATION],
+            receiver,
+            observation,
             stamp_nanos: None,
             sequence: 0,
-            last: [0.0; MAX_ACTION],
+            last,
             ticks: 0,
-            buffer: [0; 4 * MAX_ACTION + 32],
+            buffer,
         })
     }
 
@@ -89,7 +134,7 @@ impl<'a> Station<'a> {
             period_nanos: header.control_period_nanos,
             contract: core::array::from_fn(|index| header.contract_sha256[index]),
         };
-        frame::send(&ready, &mut self.buffer, |byte| board.send(byte));
+        say(board, self.buffer, &ready);
     }
 
     /// Takes what arrived, and makes the tick that is due. Call it over and over.
@@ -128,20 +173,22 @@ impl<'a> Station<'a> {
     }
 
     fn answer(&mut self, board: &mut impl Board) {
-        let rules = rules(&self.executor, &self.dampers);
         match self.receiver.message() {
-            Some(ToBoard::Observation { sequence, stamp_nanos, values }) => {
-                let width = self.executor.blob().observation_width();
-                if self.observation.get_mut(..width).is_some_and(|row| frame::from_bytes(values, row)) {
-                    let arrived = if self.clock == Clock::Own { board.now_nanos() } else { stamp_nanos };
-                    (self.stamp_nanos, self.sequence) = (Some(arrived), sequence);
-                }
+            Some(ToBoard::Observation { sequence, stamp_nanos, values })
+                if frame::from_bytes(values, self.observation) =>
+            {
+                let arrived = if self.clock == Clock::Own { board.now_nanos() } else { stamp_nanos };
+                (self.stamp_nanos, self.sequence) = (Some(arrived), sequence);
             }
             Some(ToBoard::Enter) => {
                 self.executor.reset();
-                self.supervisor.enter(&rules);
+                #[cfg(any(test, feature = "monitor"))]
+                if let Some(watch) = &mut self.watch {
+                    watch.reset();
+                }
+                self.supervisor.enter(&self.executor.blob().rules());
             }
-            Some(ToBoard::Exit) => drop_answer(self.supervisor.exit(&rules)),
+            Some(ToBoard::Exit) => drop_answer(self.supervisor.exit(&self.executor.blob().rules())),
             Some(ToBoard::Stop) => self.supervisor.stop(),
             Some(ToBoard::Rearm) => drop_answer(self.supervisor.rearm()),
             Some(ToBoard::Status) => {
@@ -152,7 +199,7 @@ impl<'a> Station<'a> {
                     missed_deadlines: u32::try_from(self.rate.missed_deadlines()).unwrap_or(u32::MAX),
                     dropped_frames: self.receiver.dropped(),
                 };
-                frame::send(&status, &mut self.buffer, |byte| board.send(byte));
+                say(board, self.buffer, &status);
             }
             #[cfg(feature = "hil")]
             Some(ToBoard::Advance { now_nanos }) => {
@@ -161,16 +208,20 @@ impl<'a> Station<'a> {
             }
             #[cfg(feature = "hil")]
             Some(ToBoard::Time { repeats }) => {
-                let (observation, action) =
-                    (self.executor.blob().observation_width(), self.executor.blob().action_width());
                 let begin = board.now_nanos();
                 let mut row = [0.0; MAX_ACTION];
                 for _ in 0..repeats {
-                    drop_answer(self.executor.run(&self.observation[..observation], &mut row[..action]));
+                    let action = row.get_mut(..self.last.len()).unwrap_or_default();
+                    drop_answer(self.executor.run(self.observation, action));
                     core::hint::black_box(&row);
                 }
                 let timed = FromBoard::Timed { nanos: board.now_nanos() - begin };
-                frame::send(&timed, &mut self.buffer, |byte| board.send(byte));
+                say(board, self.buffer, &timed);
+            }
+            #[cfg(feature = "hil")]
+            Some(ToBoard::Stack) => {
+                let bytes = board.deepest_stack_bytes();
+                say(board, self.buffer, &FromBoard::Stack { bytes });
             }
             #[cfg(feature = "hil")]
             Some(ToBoard::Hang) => loop {
@@ -182,13 +233,11 @@ impl<'a> Station<'a> {
 
     /// One tick at `now_nanos`; `release_nanos` where the board's own clock released it and a deadline counts.
     fn tick(&mut self, board: &mut impl Board, now_nanos: u64, release_nanos: Option<u64>) {
-        let rules = rules(&self.executor, &self.dampers);
-        let blob = self.executor.blob();
-        let (observation_width, action_width) = (blob.observation_width(), blob.action_width());
-        // Both fit: `new` saw to it.
-        let observation = &self.observation[..observation_width];
-        let mut action = [0.0; MAX_ACTION];
-        let action = &mut action[..action_width];
+        let rules = self.executor.blob().rules();
+        let observation = &*self.observation;
+        let mut row = [0.0; MAX_ACTION];
+        // `new` saw to it that it fits.
+        let action = row.get_mut(..self.last.len()).unwrap_or_default();
         let proposal = match self.stamp_nanos {
             None => Err(Fault::NoObservation),
             Some(stamp_nanos) => rules
@@ -199,12 +248,18 @@ impl<'a> Station<'a> {
                     None => Ok(()),
                 }),
         };
-        let verdict = self.supervisor.decide(&rules, proposal, observation, action, &mut self.last[..action_width]);
+        let verdict = self.supervisor.decide(&rules, proposal, observation, action, self.last);
         let (kind, fault) = kind(verdict);
         let mut bytes = [0; 4 * MAX_ACTION];
         let values = frame::to_bytes(action, &mut bytes);
         let sent = FromBoard::Action { tick: self.ticks, sequence: self.sequence, kind, fault, values };
-        frame::send(&sent, &mut self.buffer, |byte| board.send(byte));
+        say(board, self.buffer, &sent);
+        #[cfg(any(test, feature = "monitor"))]
+        if let (Some(watch), Verdict::Good | Verdict::Limited { .. }) = (&mut self.watch, verdict)
+            && let Some(raised) = watch.watch(observation, action)
+        {
+            say(board, self.buffer, &FromBoard::Alarm { tick: self.ticks, raised });
+        }
         self.ticks = self.ticks.wrapping_add(1);
         if release_nanos.is_some() {
             self.rate.complete(board.now_nanos());
@@ -217,24 +272,26 @@ impl<'a> Station<'a> {
 /// [`Station::poll`].
 pub fn refuse(board: &mut impl Board, error: BlobError) {
     while board.receive().is_some() {}
-    frame::send(&FromBoard::Refused { code: error.code() }, &mut [0; 32], |byte| board.send(byte));
+    say(board, &mut [0; 32], &FromBoard::Refused { code: error.code() });
     board.feed_watchdog();
 }
 
-fn rules<'r>(executor: &Executor<'r, MAX_WIDTH, MAX_STATE>, dampers: &'r [Option<Damper>; MAX_ACTION]) -> Rules<'r> {
-    let blob = executor.blob();
-    blob.rules(dampers.get(..blob.action_width()).unwrap_or(dampers))
+#[inline(never)]
+fn say(board: &mut impl Board, buffer: &mut [u8], message: &FromBoard<'_>) {
+    frame::send(message, buffer, |byte| board.send(byte));
 }
 
 fn kind(verdict: Verdict) -> (ActionKind, u8) {
-    match verdict {
-        Verdict::Good => (ActionKind::Good, 0),
-        Verdict::Fallback(fault) => (ActionKind::Fallback, fault.kind() as u8),
-        Verdict::Limited { .. } => (ActionKind::Limited, 0),
-        Verdict::Ramping { .. } => (ActionKind::Ramping, 0),
-        Verdict::Idle => (ActionKind::Idle, 0),
-        _ => (ActionKind::Stopped, 0),
-    }
+    let [kind, fault, ..] = verdict_code(verdict).to_le_bytes();
+    let kind = match kind {
+        0 => ActionKind::Good,
+        1 => ActionKind::Limited,
+        2 => ActionKind::Ramping,
+        3 => ActionKind::Idle,
+        4 => ActionKind::Stopped,
+        _ => ActionKind::Fallback,
+    };
+    (kind, fault)
 }
 
 /// What follows from the answer is seen in the next tick's verdict.

@@ -2,17 +2,25 @@
 
 use std::collections::VecDeque;
 
+use policy_runtime::drift::Cusum;
 use policy_runtime::embedded::write::{BlobFile, Network, blob};
-use policy_runtime::embedded::{BlobError, Precision};
+use policy_runtime::embedded::{BlobError, Precision, watch_section};
 use policy_runtime::guard::FaultKind;
+use policy_runtime::monitor::{MonitorRecord, Score, Shape};
+use policy_runtime::probe::Draws;
 use policy_runtime::safety::GuardRules;
 use policy_runtime::spec::{Activation, Dense, PolicyGraph, Squash};
 use policy_runtime::{Channel, Contract, Fallback};
 
 use crate::frame::{self, ActionKind, FromBoard, Receiver, ToBoard};
-use crate::{Board, Station, refuse};
+use crate::{Board, Memory, Station, refuse};
 
 const PERIOD_NANOS: u64 = 2_000_000;
+
+/// How a fault goes over the wire.
+fn wire_fault(kind: FaultKind) -> u8 {
+    1 + kind as u8
+}
 
 /// A machine whose time passes with each look at the clock.
 #[derive(Default)]
@@ -56,6 +64,20 @@ impl Fake {
         });
     }
 
+    /// The alarms since the last call: tick, and whether it was raised.
+    fn alarms(&mut self) -> Vec<(u32, bool)> {
+        let mut receiver = Receiver::<256>::new();
+        let mut alarms = Vec::new();
+        for byte in self.from.drain(..) {
+            if receiver.take(byte)
+                && let Some(FromBoard::Alarm { tick, raised }) = receiver.message()
+            {
+                alarms.push((tick, raised));
+            }
+        }
+        alarms
+    }
+
     /// The actions since the last call: sequence, kind, fault, value.
     fn actions(&mut self) -> Vec<(u32, ActionKind, u8, f32)> {
         let mut receiver = Receiver::<256>::new();
@@ -73,9 +95,8 @@ impl Fake {
     }
 }
 
-/// `action = -0.5 · position - 0.25 · velocity`
-fn spring() -> BlobFile {
-    let contract = Contract {
+fn spring_contract() -> Contract {
+    Contract {
         task: "spring".into(),
         observation: vec![Channel::unbounded("position", "m"), Channel::unbounded("velocity", "m/s")],
         action: vec![Channel::bounded("force", "N", -1.0, 1.0)],
@@ -83,7 +104,12 @@ fn spring() -> BlobFile {
         fallback: Fallback::Hold,
         max_observation_age_secs: Some(2.0 * PERIOD_NANOS as f64 * 1e-9),
         guards: GuardRules::default(),
-    };
+    }
+}
+
+/// `action = -0.5 · position - 0.25 · velocity`
+fn spring() -> BlobFile {
+    let contract = spring_contract();
     let layer =
         Dense { inputs: 2, outputs: 1, weights: vec![-0.5, -0.25], bias: vec![0.0], activation: Activation::Identity };
     let graph = PolicyGraph::for_contract(&contract, None, vec![layer], Squash::None).unwrap();
@@ -93,7 +119,8 @@ fn spring() -> BlobFile {
 #[test]
 fn rest_drive_hold_and_drive_again() {
     let file = spring();
-    let mut station = Station::new(file.bytes(), 0).unwrap();
+    let mut memory = Memory::new();
+    let mut station = Station::new(&mut memory, file.bytes(), 0).unwrap();
     let mut board = Fake::default();
     station.poll(&mut board);
     assert_eq!(board.actions(), [(0, ActionKind::Idle, 0, 0.0)]);
@@ -106,7 +133,7 @@ fn rest_drive_hold_and_drive_again() {
     for (ticks, wanted) in [
         (1, (7, ActionKind::Good, 0, -0.75)),
         (2, (7, ActionKind::Good, 0, -0.75)),
-        (3, (7, ActionKind::Fallback, FaultKind::ObservationStale as u8, -0.75)),
+        (3, (7, ActionKind::Fallback, wire_fault(FaultKind::ObservationStale), -0.75)),
     ] {
         board.now = ticks * PERIOD_NANOS;
         station.poll(&mut board);
@@ -122,9 +149,51 @@ fn rest_drive_hold_and_drive_again() {
 }
 
 #[test]
+fn the_monitor_raises_when_the_robot_leaves_what_was_shown_and_ends_when_it_is_back() {
+    let policy = spring();
+    // Positions and velocities with deviation one, and the spring's force: pairs in one plane, widened a little.
+    let mut draws = Draws::new(61);
+    let mut rows = Vec::new();
+    for _ in 0..1000 {
+        let (position, velocity) = (draws.normal(), draws.normal());
+        let force = -0.5 * position - 0.25 * velocity + 0.05 * draws.normal();
+        rows.extend([position, velocity, force]);
+    }
+    let cusum = Cusum { mean: 0.6, deviation: 0.3, slack: 0.5, most: 10.0, threshold: 15.0, sum: 0.0 };
+    let shape = Shape::of(&rows, 3).unwrap();
+    let record = MonitorRecord { shape, score: Score::Mahalanobis, cusum: Some(cusum) };
+    let section = watch_section(&spring_contract(), &record).unwrap().unwrap();
+    let file = BlobFile::new(&[policy.bytes(), &section].concat());
+    let mut memory = Memory::new();
+    let mut station = Station::new(&mut memory, file.bytes(), 0).unwrap();
+    let mut board = Fake::default();
+    board.say(&ToBoard::Enter);
+    let mut alarms = Vec::new();
+    for tick in 0..60_u32 {
+        let reading = if (20..25).contains(&tick) { [9.0, -19.0] } else { [0.3, -0.2] };
+        board.observe(tick, reading);
+        board.now = u64::from(tick) * PERIOD_NANOS;
+        // Bytes first, then the tick that is due.
+        while !board.to.is_empty() {
+            station.poll(&mut board);
+        }
+        station.poll(&mut board);
+        alarms.extend(board.alarms());
+    }
+    assert!(matches!(alarms[..], [(20..25, true), (25.., false)]), "{alarms:?}");
+
+    let mut spoiled = [policy.bytes(), &section].concat();
+    let last = spoiled.len() - 20;
+    spoiled[last] ^= 1;
+    let spoiled = BlobFile::new(&spoiled);
+    assert_eq!(Station::new(&mut Memory::new(), spoiled.bytes(), 0).unwrap_err(), BlobError::DataDigest);
+}
+
+#[test]
 fn a_late_action_is_not_the_policys() {
     let file = spring();
-    let mut station = Station::new(file.bytes(), 0).unwrap();
+    let mut memory = Memory::new();
+    let mut station = Station::new(&mut memory, file.bytes(), 0).unwrap();
     let mut board = Fake::default();
     board.say(&ToBoard::Enter);
     board.observe(1, [1.0, 0.0]);
@@ -135,8 +204,8 @@ fn a_late_action_is_not_the_policys() {
     }
     let actions = board.actions();
     assert!(actions.iter().all(|(_, kind, _, _)| *kind != ActionKind::Good), "{actions:?}");
-    let late = actions.iter().any(|(_, _, fault, _)| *fault == FaultKind::Late as u8);
-    let stale = actions.iter().any(|(_, _, fault, _)| *fault == FaultKind::ObservationStale as u8);
+    let late = actions.iter().any(|(_, _, fault, _)| *fault == wire_fault(FaultKind::Late));
+    let stale = actions.iter().any(|(_, _, fault, _)| *fault == wire_fault(FaultKind::ObservationStale));
     assert!(late || stale, "{actions:?}");
 }
 
@@ -147,7 +216,7 @@ fn a_bad_policy_is_refused_with_its_code() {
     let last = bytes.len() - 20;
     bytes[last] ^= 1;
     let spoiled = BlobFile::new(&bytes);
-    let error = Station::new(spoiled.bytes(), 0).unwrap_err();
+    let error = Station::new(&mut Memory::new(), spoiled.bytes(), 0).unwrap_err();
     assert_eq!(error, BlobError::DataDigest);
     let mut board = Fake::default();
     refuse(&mut board, error);

@@ -96,9 +96,7 @@ pub fn encode(header: &FrameHeader, values: &[f32], bytes: &mut [u8]) -> Option<
     frame[8..16].copy_from_slice(&header.sequence.to_le_bytes());
     frame[16..24].copy_from_slice(&header.stamp_nanos.to_le_bytes());
     frame[24..28].copy_from_slice(&header.code.to_le_bytes());
-    for (bytes, value) in frame[HEADER_BYTES..].chunks_exact_mut(4).zip(values) {
-        bytes.copy_from_slice(&value.to_le_bytes());
-    }
+    row_to_bytes(values, &mut frame[HEADER_BYTES..]);
     let checksum = checksum(frame);
     frame[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
     Some(frame.len())
@@ -148,10 +146,29 @@ pub fn decode(bytes: &[u8], kind: FrameKind, values: &mut [f32]) -> Result<Frame
     if (last >> 32) as u32 != checksum(bytes) {
         return Err(FrameError::Checksum);
     }
-    for (value, bytes) in values.iter_mut().zip(bytes[HEADER_BYTES..].chunks_exact(4)) {
-        *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    }
+    bytes_to_row(&bytes[HEADER_BYTES..], values);
     Ok(FrameHeader { kind, sequence, stamp_nanos, code: last as u32 })
+}
+
+/// A row of numbers as every wire of ours carries it, little-endian: fills `bytes` as far as both reach, and returns what it filled.
+pub fn row_to_bytes<'b>(row: &[f32], bytes: &'b mut [u8]) -> &'b [u8] {
+    let (places, _) = bytes.as_chunks_mut::<4>();
+    let count = places.len().min(row.len());
+    for (place, value) in places.iter_mut().zip(row) {
+        *place = value.to_le_bytes();
+    }
+    bytes.get(..4 * count).unwrap_or(&[])
+}
+
+/// Undoes [`row_to_bytes`]; whether there were as many bytes as `row` needs. Writes nothing otherwise.
+pub fn bytes_to_row(bytes: &[u8], row: &mut [f32]) -> bool {
+    let fits = bytes.len() == 4 * row.len();
+    if fits {
+        for (value, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+    }
+    fits
 }
 
 /// CRC-32 (IEEE 802.3) of a frame without its checksum field.

@@ -44,6 +44,27 @@ pub struct Damper {
     pub gain: f32,
 }
 
+/// The dampers of all action channels, or of none where the rows are empty. Two rows of numbers, as a blob holds them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dampers<'a> {
+    /// [`Damper::velocity`], `[action]`; [`Dampers::NONE`] where a channel has no damper.
+    pub velocity: &'a [u32],
+    /// [`Damper::gain`], `[action]`.
+    pub gain: &'a [f32],
+}
+
+impl Dampers<'_> {
+    /// The velocity of a channel without a damper.
+    pub const NONE: u32 = u32::MAX;
+
+    /// The damper of action channel `index`, where it has one.
+    pub fn at(&self, index: usize) -> Option<Damper> {
+        let velocity = *self.velocity.get(index)?;
+        let gain = *self.gain.get(index)?;
+        (velocity != Self::NONE).then_some(Damper { velocity: velocity as usize, gain })
+    }
+}
+
 /// Why the policy's action was not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -280,8 +301,8 @@ pub struct Rules<'a> {
     pub observation: Bounds<'a>,
     /// The action of [`Fallback::Fixed`], `[action]`.
     pub fixed: &'a [f32],
-    /// The dampers of [`Fallback::Damping`], `[action]`.
-    pub dampers: &'a [Option<Damper>],
+    /// The dampers of [`Fallback::Damping`].
+    pub dampers: Dampers<'a>,
     /// Greatest change from tick to tick, `[action]`, action units, infinite where a channel has none; or empty.
     pub max_change: &'a [f32],
     /// Ticks from rest, or from a fallback, to the policy's action; none when zero.
@@ -302,7 +323,7 @@ impl<'a> Rules<'a> {
             action,
             observation: Bounds { low: &[], high: &[] },
             fixed: &[],
-            dampers: &[],
+            dampers: Dampers { velocity: &[], gain: &[] },
             max_change: &[],
             entry_ticks: 0,
             exit_ticks: 0,
@@ -347,8 +368,9 @@ impl<'a> Rules<'a> {
                 Fallback::Hold => last.get(index).or(self.fixed.get(index)).copied(),
                 Fallback::Zero => None,
                 Fallback::Fixed => self.fixed.get(index).copied(),
-                Fallback::Damping => (self.dampers.get(index).copied().flatten())
-                    .and_then(|damper| Some(-damper.gain * observation.get(damper.velocity)?)),
+                Fallback::Damping => {
+                    (self.dampers.at(index)).and_then(|damper| Some(-damper.gain * observation.get(damper.velocity)?))
+                }
             };
             *value = self.action.clamp(index, wanted.filter(|wanted| wanted.is_finite()).unwrap_or(0.0));
         }
@@ -409,9 +431,9 @@ mod tests {
 
     #[test]
     fn damping_works_against_a_velocity_that_can_be_trusted() {
-        let dampers = [Some(Damper { velocity: 1, gain: 2.0 }), None];
+        let dampers = Dampers { velocity: &[1, Dampers::NONE], gain: &[2.0, 0.0] };
         let guard = Guard { fallback: Fallback::Damping, ..GUARD };
-        let rules = Rules { dampers: &dampers, ..Rules::new(guard, BOUNDS) };
+        let rules = Rules { dampers, ..Rules::new(guard, BOUNDS) };
         let mut action = [f32::NAN; 2];
         for (observation, wanted) in [
             (&[9.0, 0.25][..], [-0.5, 0.5]),

@@ -64,6 +64,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod drift;
 pub mod embedded;
 pub mod engine;
 pub mod error;

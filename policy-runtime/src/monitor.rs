@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::Contract;
 use crate::discriminator::Discriminator;
+use crate::drift;
+pub use crate::drift::Cusum;
 use crate::error::{Error, Result};
 
 /// Deviations that the shipped monitor takes for ordinary, and the most that one score adds.
@@ -94,19 +96,7 @@ impl Shape {
     /// Squared Mahalanobis distance per channel of a pair; about 1 on average over the pairs that it was made from, less
     /// where channels nearly determine each other. Allocates nothing.
     pub fn distance(&self, observation: &[f32], action: &[f32]) -> f32 {
-        let pair = |index: usize| match observation.get(index) {
-            Some(value) => *value,
-            None => action.get(index - observation.len()).copied().unwrap_or(f32::NAN),
-        };
-        let mut start = 0;
-        let mut sum = 0.0;
-        for i in 0..self.mean.len() {
-            let row = &self.whitening[start..start + i + 1];
-            let part: f32 = row.iter().enumerate().map(|(j, factor)| factor * (pair(j) - self.mean[j])).sum();
-            sum += part * part;
-            start += i + 1;
-        }
-        sum / self.mean.len() as f32
+        drift::distance(&self.mean, &self.whitening, observation, action)
     }
 }
 
@@ -141,9 +131,7 @@ impl MonitorRecord {
     /// [`Error::Malformed`] says what does not fit.
     pub fn validate(&self, contract: &Contract) -> Result<()> {
         self.shape.validate(contract.observation.len() + contract.action.len())?;
-        let Some(Cusum { mean, deviation, slack, most, threshold, .. }) = self.cusum else { return Ok(()) };
-        let sane = mean.is_finite() && slack >= 0.0 && most > 0.0 && deviation > 0.0 && threshold > 0.0;
-        if sane && [slack, most, deviation, threshold].iter().all(|value| value.is_finite()) {
+        if self.cusum.is_none_or(|cusum| cusum.is_sane()) {
             return Ok(());
         }
         Err(Error::malformed("monitor: cusum", "positive finite numbers", format!("{:?}", self.cusum)))
@@ -181,6 +169,11 @@ impl Monitor {
         raised
     }
 
+    /// The running sum, deviations.
+    pub fn sum(&self) -> f32 {
+        self.cusum.sum
+    }
+
     /// How often the alarm was raised.
     pub fn alarms(&self) -> u64 {
         self.alarms
@@ -202,7 +195,7 @@ impl Monitor {
 pub fn score(shape: &Shape, discriminator: Option<&mut Discriminator>, observation: &[f32], action: &[f32]) -> f32 {
     match discriminator {
         Some(discriminator) => discriminator.reward(observation, action).map_or(f32::NAN, |reward| -reward),
-        None => libm::log1pf(shape.distance(observation, action)),
+        None => drift::score(shape.distance(observation, action)),
     }
 }
 
@@ -235,42 +228,7 @@ fn inverse_cholesky(mut matrix: Vec<f64>, width: usize) -> Option<Vec<f32>> {
     packed.iter().all(|value| value.is_finite()).then_some(packed)
 }
 
-/// A one-sided cumulative sum: what lies more than `slack` deviations above the mean adds up, anything less wears off.
-/// Allocation: none.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cusum {
-    /// Mean of the score where all is well.
-    pub mean: f32,
-    /// Its standard deviation there.
-    pub deviation: f32,
-    /// Deviations that are ordinary.
-    pub slack: f32,
-    /// Most that one score may add, deviations; keeps a single outlier from being an alarm.
-    pub most: f32,
-    /// Sum at which it raises.
-    pub threshold: f32,
-    /// The sum so far.
-    #[serde(skip)]
-    pub sum: f32,
-}
-
 impl Cusum {
-    /// Adds one score; returns whether the sum is above the threshold. A score that is no number counts as the most.
-    pub fn add(&mut self, score: f32) -> bool {
-        let deviations = (score - self.mean) / self.deviation - self.slack;
-        // NaN is not ordinary.
-        let step = if deviations.is_nan() { self.most } else { deviations.min(self.most) };
-        // The sum forgets what is beyond twice the threshold, so that an alarm can end.
-        self.sum = (self.sum + step).clamp(0.0, 2.0 * self.threshold);
-        self.sum > self.threshold
-    }
-
-    /// Forgets.
-    pub fn reset(&mut self) {
-        self.sum = 0.0;
-    }
-
     /// Fits mean, deviation and threshold to `episodes` of scores from the deployed policy where all was well: the
     /// smallest threshold that gives at most `alarms_per_tick` false alarms there, and a tenth more.
     ///

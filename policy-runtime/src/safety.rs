@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Bounds;
 use crate::contract::{Contract, nanos_from_secs, validate_secs};
 use crate::error::{Error, Result};
-use crate::guard::{Damper, Fallback, Guard, Rules};
+use crate::guard::{Dampers, Fallback, Guard, Rules};
 
 /// The part of a contract that only a loop on a robot needs. Everything is optional; the default checks nothing more.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -153,7 +153,8 @@ pub struct Safety {
     observation_low: Vec<f32>,
     observation_high: Vec<f32>,
     fixed: Vec<f32>,
-    dampers: Vec<Option<Damper>>,
+    damper_velocity: Vec<u32>,
+    damper_gain: Vec<f32>,
     max_change: Vec<f32>,
     entry_ticks: u32,
     exit_ticks: u32,
@@ -172,8 +173,10 @@ impl Safety {
         let damper = |name: &String| {
             let rule = rules.dampers.get(name)?;
             let velocity = contract.observation.iter().position(|channel| channel.name == rule.velocity)?;
-            Some(Damper { velocity, gain: rule.gain })
+            Some((velocity as u32, rule.gain))
         };
+        let dampers = contract.action.iter().map(|channel| damper(&channel.name).unwrap_or((Dampers::NONE, 0.0)));
+        let (damper_velocity, damper_gain) = dampers.unzip();
         let ticks = |secs: Option<f64>| secs.map_or(0, |secs| (secs / contract.control_period_secs).ceil() as u32);
         let bound = |of: fn(&crate::Channel) -> Option<f32>, open: f32| -> Vec<f32> {
             contract.observation.iter().map(|channel| of(channel).unwrap_or(open)).collect()
@@ -185,7 +188,8 @@ impl Safety {
             observation_low: bound(|channel| channel.low, f32::NEG_INFINITY),
             observation_high: bound(|channel| channel.high, f32::INFINITY),
             fixed: by_action(&rules.fixed_action, 1.0, 0.0),
-            dampers: contract.action.iter().map(|channel| damper(&channel.name)).collect(),
+            damper_velocity,
+            damper_gain,
             max_change: by_action(&rules.max_rate_per_sec, contract.control_period_secs as f32, f32::INFINITY),
             entry_ticks: ticks(rules.entry_secs),
             exit_ticks: ticks(rules.exit_secs),
@@ -203,7 +207,8 @@ impl Safety {
             observation_low: Vec::new(),
             observation_high: Vec::new(),
             fixed: Vec::new(),
-            dampers: Vec::new(),
+            damper_velocity: Vec::new(),
+            damper_gain: Vec::new(),
             max_change: Vec::new(),
             entry_ticks: 0,
             exit_ticks: 0,
@@ -219,7 +224,7 @@ impl Safety {
             action: Bounds { low: &self.action_low, high: &self.action_high },
             observation: Bounds { low: &self.observation_low, high: &self.observation_high },
             fixed: &self.fixed,
-            dampers: &self.dampers,
+            dampers: Dampers { velocity: &self.damper_velocity, gain: &self.damper_gain },
             max_change: &self.max_change,
             entry_ticks: self.entry_ticks,
             exit_ticks: self.exit_ticks,
@@ -233,6 +238,7 @@ impl Safety {
 mod tests {
     use super::*;
     use crate::contract::Channel;
+    use crate::guard::Damper;
 
     fn contract() -> Contract {
         Contract {
@@ -259,7 +265,7 @@ mod tests {
         assert_eq!(Contract::from_json(&contract.to_json().unwrap()).unwrap(), contract);
         let safety = Safety::of(&contract);
         let rules = safety.rules();
-        assert_eq!(rules.dampers, [None, Some(Damper { velocity: 1, gain: 0.5 })]);
+        assert_eq!([0, 1].map(|index| rules.dampers.at(index)), [None, Some(Damper { velocity: 1, gain: 0.5 })]);
         assert_eq!(rules.max_change, [0.5, f32::INFINITY]);
         assert_eq!((rules.entry_ticks, rules.exit_ticks, rules.deadline_nanos), (10, 0, Some(10_000_000)));
         assert_eq!(rules.observation.low, [f32::NEG_INFINITY, -9.0]);

@@ -33,12 +33,14 @@ impl FixedRate {
         let elapsed = now_nanos.saturating_sub(self.release_nanos);
         self.completed_ticks += 1;
         let in_time = elapsed <= period;
-        let skipped = if in_time { 0 } else { (elapsed - 1) / period };
+        let mut passed = 0;
         if !in_time {
+            let (skipped, rest) = whole_periods(elapsed - 1, period);
             self.late_ticks += 1;
             self.skipped_ticks += skipped;
+            passed = elapsed - 1 - rest;
         }
-        self.release_nanos = self.release_nanos.saturating_add(period.saturating_mul(skipped + 1));
+        self.release_nanos = self.release_nanos.saturating_add(passed).saturating_add(period);
         in_time
     }
 
@@ -51,6 +53,23 @@ impl FixedRate {
     pub fn missed_deadlines(&self) -> u64 {
         self.late_ticks + self.skipped_ticks
     }
+}
+
+/// Quotient and rest of `nanos / period`, bit by bit: a division of 64 bits takes a kilobyte of a microcontroller's flash, and
+/// this is rare.
+fn whole_periods(nanos: u64, period: u64) -> (u64, u64) {
+    let (mut part, mut count) = (period, 1_u64);
+    while part <= nanos >> 1 {
+        (part, count) = (part << 1, count << 1);
+    }
+    let (mut whole, mut rest) = (0, nanos);
+    while count > 0 {
+        if rest >= part {
+            (whole, rest) = (whole + count, rest - part);
+        }
+        (part, count) = (part >> 1, count >> 1);
+    }
+    (whole, rest)
 }
 
 /// Mean, deviation and extremes of durations, without keeping them.
@@ -118,6 +137,15 @@ mod tests {
         assert_eq!((rate.completed_ticks(), rate.missed_deadlines()), (1, 4));
         assert!(rate.complete(450));
         assert_eq!(rate.missed_deadlines(), 4);
+    }
+
+    #[test]
+    fn whole_periods_are_those_of_a_division() {
+        let numbers = [1, 2, 3, 7, 100, 8_000_000, u64::from(u32::MAX), 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
+        for (nanos, period) in numbers.iter().flat_map(|nanos| numbers.map(|period| (*nanos, period))) {
+            assert_eq!(whole_periods(nanos, period), (nanos / period, nanos % period), "{nanos} / {period}");
+        }
+        assert_eq!(whole_periods(0, 5), (0, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 
 use policy_runtime::action::Bounds;
-use policy_runtime::guard::{Damper, Guard, Rules, Stop};
+use policy_runtime::guard::{Dampers, Guard, Rules, Stop};
 use policy_runtime::probe::Draws;
 use policy_runtime::supervisor::Phase;
 use policy_runtime::{Fallback, Fault, Observation, Supervisor, Verdict};
@@ -13,8 +13,7 @@ use policy_runtime::{Fallback, Fault, Observation, Supervisor, Verdict};
 const LOW: [f32; 3] = [-1.0, 0.25, -40.0];
 const HIGH: [f32; 3] = [1.0, 2.0, 40.0];
 const MAX_CHANGE: [f32; 3] = [0.1, f32::INFINITY, 3.0];
-const DAMPERS: [Option<Damper>; 3] =
-    [Some(Damper { velocity: 1, gain: 0.5 }), None, Some(Damper { velocity: 0, gain: 9.0 })];
+const DAMPERS: Dampers<'static> = Dampers { velocity: &[1, Dampers::NONE, 0], gain: &[0.5, 0.0, 9.0] };
 const HISTORIES: u64 = 400;
 const TICKS: usize = 400;
 
@@ -24,7 +23,7 @@ fn rules(fallback: Fallback, draws: &mut Draws) -> Rules<'static> {
     Rules {
         observation: Bounds { low: &[-10.0, -10.0], high: &[10.0, 10.0] },
         fixed: &[0.5, 99.0, -7.0],
-        dampers: &DAMPERS,
+        dampers: DAMPERS,
         max_change: if some(2) == 0 { &[] } else { &MAX_CHANGE },
         entry_ticks: some(6),
         exit_ticks: some(6),

@@ -27,6 +27,10 @@ pub enum Heard {
     Status { ticks: u32, fallbacks: u32, missed_deadlines: u32, dropped_frames: u32 },
     /// How long the actions took.
     Timed(u64),
+    /// How deep its stack has been, bytes.
+    Stack(u32),
+    /// The monitor's alarm was raised at this tick, or ended.
+    Alarm { tick: u32, raised: bool },
     /// Something else.
     Other,
 }
@@ -47,6 +51,8 @@ impl From<FromBoard<'_>> for Heard {
                 Heard::Status { ticks, fallbacks, missed_deadlines, dropped_frames }
             }
             FromBoard::Timed { nanos } => Heard::Timed(nanos),
+            FromBoard::Stack { bytes } => Heard::Stack(bytes),
+            FromBoard::Alarm { tick, raised } => Heard::Alarm { tick, raised },
             _ => Heard::Other,
         }
     }
@@ -177,6 +183,11 @@ impl QemuBoard {
     /// Waits for the board's greeting, stops its own clock and lets the policy drive.
     pub fn enter(&mut self) {
         self.hear_until(|heard| matches!(heard, Heard::Ready { .. }).then_some(()));
+        self.drive();
+    }
+
+    /// Stops the board's own clock and lets the policy drive.
+    pub fn drive(&mut self) {
         self.say(&ToBoard::Advance { now_nanos: 0 });
         // Ticks of the board's own clock may have been on their way.
         self.say(&ToBoard::Status);

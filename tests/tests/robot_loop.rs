@@ -12,6 +12,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use onnx_support::{act, bundle, contract, policy};
+use policy_runtime::embedded::write::BlobFile;
+use policy_runtime::embedded::{Blob, Watch};
 use policy_runtime::frame::{FrameHeader, FrameKind, decode, encode, frame_bytes};
 use policy_runtime::spec::{Activation, Squash};
 use serde_json::Value;
@@ -331,11 +333,16 @@ fn a_fitted_monitor_is_quiet_where_it_was_fitted_and_raises_elsewhere() {
     let log = at("nominal.jsonl");
     assert_eq!(run("nominal", &["--telemetry", &log])["monitor_alarms"], Value::Null, "not fitted yet");
     let bundle = path.display().to_string();
-    for more in [&[][..], &["--discriminator"], &["--own-shape"]] {
+    let section = at("monitor.hpb");
+    for more in [&[][..], &["--discriminator"], &["--own-shape", "--board", &section]] {
         let output = hype_policy(&[&["monitor", &bundle, "--nominal", &log], more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(run("nominal", &[])["monitor_alarms"], 0);
     assert!(run("elsewhere", &[])["monitor_alarms"].as_u64() > Some(0));
     assert_eq!(hype_policy(&["verify", &bundle]).status.code(), Some(0));
+    let flash = [fs::read(path.join("policy-int8.hpb")).unwrap(), fs::read(section).unwrap()].concat();
+    let flash = BlobFile::new(&flash);
+    let blob = Blob::open(flash.bytes()).unwrap();
+    assert!(Watch::open(flash.bytes(), &blob).unwrap().is_some(), "a board finds its monitor behind the policy");
 }

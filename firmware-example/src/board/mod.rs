@@ -31,6 +31,21 @@ fn write(address: usize, value: u32) {
     unsafe { write_volatile(with_exposed_provenance_mut(address), value) }
 }
 
+/// Bytes of the stack that no longer hold what start-up painted there. Between the end of the static memory and the first
+/// such word nothing has ever been.
+#[cfg(feature = "hil")]
+pub(crate) fn deepest_stack_bytes() -> u32 {
+    unsafe extern "C" {
+        static _stack_end: u32;
+        static _stack_start: u32;
+    }
+    let (mut at, top) = ((&raw const _stack_end).addr(), (&raw const _stack_start).addr());
+    while at < top && read(at) == cortex_m_rt::STACK_PAINT_VALUE {
+        at += 4;
+    }
+    (top - at) as u32
+}
+
 /// Reads a register.
 fn read(address: usize) -> u32 {
     // SAFETY: as in `write`.
@@ -41,6 +56,27 @@ fn read(address: usize) -> u32 {
 #[cfg(feature = "stm32f407")]
 fn set(address: usize, mask: u32) {
     write(address, read(address) | mask);
+}
+
+/// No interrupt of the board's own is used; the linker wants a table that is not empty.
+// SAFETY: the name is the one that cortex-m-rt's linker script knows, and the section its place for these handlers.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".vector_table.interrupts")]
+static __INTERRUPTS: [unsafe extern "C" fn(); 1] = [DefaultHandler];
+
+unsafe extern "C" {
+    fn DefaultHandler();
+}
+
+/// `number / by`, where `by` is below 2^16, by four divisions that the core has: those of 64 bits take a kilobyte of flash.
+fn divide(number: u64, by: u32) -> u64 {
+    let (mut quotient, mut rest) = (0, 0);
+    for two in number.to_be_bytes().as_chunks::<2>().0 {
+        let digits = rest << 16 | u32::from(u16::from_be_bytes(*two));
+        quotient = quotient << 16 | u64::from(digits / by);
+        rest = digits % by;
+    }
+    quotient
 }
 
 const RELOAD: u32 = 0x00ff_ffff;
@@ -75,7 +111,7 @@ impl Timer {
                 // A lap begins with the zero that raises the exception.
                 let ticks = u64::from(laps) * u64::from(RELOAD + 1) + u64::from((RELOAD + 1 - left) & RELOAD);
                 // Exact for a whole number of MHz.
-                return ticks * 1000 / u64::from(HZ / 1_000_000);
+                return divide(ticks * 1000, HZ / 1_000_000);
             }
         }
     }

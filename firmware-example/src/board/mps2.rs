@@ -52,4 +52,8 @@ impl Board for Machine {
     fn feed_watchdog(&mut self) {
         write(WATCHDOG_CLEAR, 1);
     }
+
+    fn deepest_stack_bytes(&mut self) -> u32 {
+        super::deepest_stack_bytes()
+    }
 }

@@ -39,8 +39,8 @@ const WATCHDOG_KR: usize = 0x4000_3000;
 const WATCHDOG_PR: usize = 0x4000_3004;
 const WATCHDOG_RLR: usize = 0x4000_3008;
 
-/// Room for what arrives while an action is computed.
-const RING: usize = 4096;
+/// Room for what arrives while an action is computed: 11 ms of a line that never pauses.
+const RING: usize = 1024;
 static mut RECEIVED: [u8; RING] = [0; RING];
 
 pub(crate) struct Machine {

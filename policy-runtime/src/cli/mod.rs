@@ -3,6 +3,7 @@
 //! Exit codes: 0 good, 1 the machine refused, 2 usage, 3 a file does not fit, 4 a verification failed, 130 interrupted.
 
 mod bench;
+mod blob;
 mod control;
 mod counting;
 mod infer;
@@ -53,6 +54,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Fits a bundle's monitor to the telemetry of its policy where all was well, and writes it into the bundle.
     Monitor(monitor::MonitorArgs),
+    /// Writes an ONNX policy, recurrent or not, as a blob for a microcontroller, and compares the two over several steps.
+    Blob(blob::BlobArgs),
     /// Makes a key pair for signing bundles.
     Keygen(keys::KeygenArgs),
     /// Signs a bundle, every file of it.
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => (run::run(args), args.subject.json),
         Command::Bench(args) => (args.subject.check_trust().and_then(|()| bench::bench(args)), args.subject.json),
         Command::Monitor(args) => (monitor::monitor(args), args.subject.json),
+        Command::Blob(args) => (blob::write(args), args.json),
         Command::Keygen(args) => (keys::keygen(args), args.json),
         Command::Sign(args) => (keys::sign(args), args.json),
         Command::Check(subject) => (keys::check(subject), subject.json),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Outcome, Subject};
 use crate::bundle::{Bundle, MANIFEST_FILE};
 use crate::discriminator::Discriminator;
+use crate::embedded::watch_section;
 use crate::engine::EngineChoice;
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
@@ -31,6 +32,9 @@ pub(super) struct MonitorArgs {
     /// Watch the discriminator's cost instead of the Mahalanobis distance.
     #[arg(long)]
     discriminator: bool,
+    /// Write what a board's monitor needs to this file as well, to be flashed behind policy.hpb or policy-int8.hpb.
+    #[arg(long, value_name = "FILE", conflicts_with = "discriminator")]
+    board: Option<PathBuf>,
 }
 
 pub(super) fn monitor(args: &MonitorArgs) -> Result<Outcome> {
@@ -67,6 +71,14 @@ pub(super) fn monitor(args: &MonitorArgs) -> Result<Outcome> {
         path,
         &serde_json::to_vec_pretty(&manifest).map_err(|e| Error::malformed(MANIFEST_FILE, "JSON", e))?,
     )?;
+
+    let section = match &manifest.monitor {
+        Some(record) if args.board.is_some() => watch_section(&manifest.contract, record)?,
+        _ => None,
+    };
+    if let (Some(file), Some(section)) = (&args.board, section) {
+        fs::write(file, section).map_err(|source| Error::file("write", file, source))?;
+    }
 
     let minutes = ticks as f64 * manifest.contract.control_period_secs / 60.0;
     let mut text = format!(

@@ -98,7 +98,7 @@ fn check_blobs(bundle: &Bundle, agreement: &mut Vec<Agreement>) -> Result<()> {
         let refused = |error| Error::malformed(*name, "a blob that runs", error);
         let file = BlobFile::new(content);
         let mut executor = file.open().map_err(refused)?;
-        if executor.blob().header().contract_sha256 != contract_digest(&bundle.manifest.contract)? {
+        if *executor.blob().header().contract_sha256 != contract_digest(&bundle.manifest.contract)? {
             return Err(Error::malformed(*name, "the manifest's contract", "another contract"));
         }
         let mut action = vec![0.0; executor.blob().action_width()];

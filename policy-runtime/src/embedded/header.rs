@@ -1,4 +1,4 @@
-//! What a blob says about itself, in postcard encoding.
+//! What a blob says about itself, in postcard encoding; [`decode`](super::decode) reads it.
 
 use core::num::NonZeroU32;
 
@@ -46,12 +46,23 @@ pub enum Layer {
     },
 }
 
+/// A text that nobody has looked at yet: whether it is UTF-8 is no concern of a microcontroller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Text<'a>(pub(super) &'a [u8]);
+
+impl<'a> Text<'a> {
+    /// The text; `None` where it is not UTF-8.
+    pub fn as_str(self) -> Option<&'a str> {
+        core::str::from_utf8(self.0).ok()
+    }
+}
+
 /// Everything about a policy but its numbers and the names of its channels. Times are whole nanoseconds, or ticks of the
 /// control period.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Header<'a> {
     /// What the policy was trained for.
-    pub task: &'a str,
+    pub task: Text<'a>,
     /// Number of observation channels.
     pub observation: u16,
     /// Number of action channels.
@@ -71,9 +82,9 @@ pub struct Header<'a> {
     /// Faults in a row that stop for good.
     pub max_faults: Option<NonZeroU32>,
     /// sha256 of the contract as JSON.
-    pub contract_sha256: [u8; 32],
+    pub contract_sha256: &'a [u8; 32],
     /// sha256 of the model file that the blob was made from; zeros where there is none.
-    pub model_sha256: [u8; 32],
+    pub model_sha256: &'a [u8; 32],
     /// How weights are stored.
     pub precision: Precision,
     /// Whether the data section has rows `mean` and `std`.
@@ -92,13 +103,6 @@ pub struct Header<'a> {
     pub layers: heapless::Vec<Layer, MAX_LAYERS>,
     /// Number of golden vectors.
     pub golden: u16,
-}
-
-/// One channel's name and unit, repeated in the channels section: observation first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ChannelText<'a> {
-    pub(super) name: &'a str,
-    pub(super) unit: &'a str,
 }
 
 impl Layer {

@@ -35,9 +35,20 @@ fn block<const N: usize>(input: &[f32], weights: &mut &[f32], bias: [f32; N]) ->
     let mut sums = bias;
     let (rows, _) = weights.as_chunks::<N>();
     for (x, row) in input.iter().zip(rows) {
-        for (sum, weight) in sums.iter_mut().zip(row) {
-            *sum += *x * *weight;
-        }
+        // Written out: a compiler that saves flash would keep a loop.
+        let mut add = |k: usize| {
+            if k < N {
+                sums[k] += *x * row[k];
+            }
+        };
+        add(0);
+        add(1);
+        add(2);
+        add(3);
+        add(4);
+        add(5);
+        add(6);
+        add(7);
     }
     *weights = weights.get(input.len() * N..).unwrap_or(&[]);
     sums

@@ -1,13 +1,14 @@
 //! A policy in one piece of read-only memory, for machines without an allocator: the blob `policy.hpb`.
 //!
 //! * [`Blob::open`] reads it in place, without copying a weight; docs/FORMAT.md describes it byte by byte.
-//! * [`Executor`] owns a few rows of activations, bounded at compile time, and gives one action per observation. The order
+//! * [`Executor`] works in a few rows that it is lent, and gives one action per observation. The order
 //!   of its operations is fixed (docs/FORMAT.md, "Arithmetic"): the same blob gives the same bits on every machine.
 //! * [`write`](mod@write) makes a blob from a policy's layers, in f32 or in int8.
 //!
 //! Allocation: none outside of `write`. Panics: never; what does not fit is a [`BlobError`] with a code.
 
 mod crc;
+mod decode;
 mod error;
 mod header;
 mod int8;
@@ -21,14 +22,18 @@ mod smlad;
 mod mutation_tests;
 #[cfg(all(test, feature = "std"))]
 mod tests;
+mod watch;
 #[cfg(feature = "std")]
 pub mod write;
 
 pub use crc::{Crc32, crc32};
 pub use error::BlobError;
-pub use header::{Header, Layer, Precision};
+pub use header::{Header, Layer, Precision, Text};
 pub use reader::{Blob, Channels, LayerView, Matrix, Weights};
 pub use run::{Executor, Scratch, reset, run};
+#[cfg(feature = "std")]
+pub use watch::watch_section;
+pub use watch::{WATCH_MAGIC, WATCH_VERSION, Watch};
 
 /// First bytes of every blob.
 pub const MAGIC: [u8; 8] = *b"HYPEBLOB";

@@ -1,11 +1,11 @@
 //! A blob, opened where it lies. docs/FORMAT.md is the description that this follows.
 
-use super::header::ChannelText;
+use super::decode::Decoder;
 use super::{
-    ALIGNMENT, BlobError, Header, Layer, MAGIC, MAX_GOLDEN, MAX_LAYERS, PREFIX_BYTES, Precision, VERSION, crc32, int8,
+    ALIGNMENT, BlobError, Header, Layer, MAGIC, MAX_GOLDEN, PREFIX_BYTES, Precision, Text, VERSION, crc32, int8,
 };
 use crate::action::Bounds;
-use crate::guard::{Damper, Guard, Rules};
+use crate::guard::{Dampers, Guard, Rules};
 
 /// Weights of a matrix as they lie in the blob.
 #[derive(Debug, Clone, Copy)]
@@ -51,22 +51,31 @@ pub struct Blob<'a> {
     header: Header<'a>,
     channels: &'a [u8],
     bytes: usize,
+    width: usize,
+    state_width: usize,
     weights_crc32: u32,
     action: [&'a [f32]; 2],
     observation: [&'a [f32]; 2],
     fixed: &'a [f32],
-    damper_velocity: &'a [u32],
-    damper_gain: &'a [f32],
+    dampers: Dampers<'a>,
     max_change: &'a [f32],
     normalizer: Option<[&'a [f32]; 2]>,
     affine: [&'a [f32]; 2],
     clamp: [&'a [f32]; 2],
-    layers: heapless::Vec<LayerView<'a>, MAX_LAYERS>,
+    matrices: Rows<'a>,
     golden: &'a [f32],
 }
 
+impl Matrix<'_> {
+    fn is_finite(&self) -> bool {
+        let (Weights::F32(row) | Weights::Int8 { scales: row, .. }) = self.weights;
+        row.iter().chain(self.bias).all(|value| value.is_finite())
+    }
+}
+
 /// Takes rows off the front of the data section.
-struct Rows<'a>(&'a [u32]);
+#[derive(Debug, Clone)]
+pub(super) struct Rows<'a>(pub(super) &'a [u32]);
 
 impl<'a> Rows<'a> {
     fn words(&mut self, len: usize) -> Result<&'a [u32], BlobError> {
@@ -81,7 +90,7 @@ impl<'a> Rows<'a> {
         bytemuck::try_cast_slice(self.words(len)?).map_err(|_| BlobError::Alignment)
     }
 
-    fn finite(&mut self, len: usize) -> Result<&'a [f32], BlobError> {
+    pub(super) fn finite(&mut self, len: usize) -> Result<&'a [f32], BlobError> {
         self.numbers(len).and_then(|row| check(row, row.iter().all(|value| value.is_finite())))
     }
 
@@ -98,13 +107,13 @@ impl<'a> Rows<'a> {
     fn matrix(&mut self, precision: Precision, inputs: usize, outputs: usize) -> Result<Matrix<'a>, BlobError> {
         let size = |width: usize| width.checked_mul(outputs).ok_or(BlobError::Shape);
         let weights = match precision {
-            Precision::F32 => Weights::F32(self.finite(size(inputs)?)?),
+            Precision::F32 => Weights::F32(self.numbers(size(inputs)?)?),
             Precision::Int8 => {
                 let words = self.words(size(int8::words(inputs))?)?;
-                Weights::Int8 { words, scales: self.finite(outputs)? }
+                Weights::Int8 { words, scales: self.numbers(outputs)? }
             }
         };
-        Ok(Matrix { inputs, outputs, weights, bias: self.finite(outputs)? })
+        Ok(Matrix { inputs, outputs, weights, bias: self.numbers(outputs)? })
     }
 
     fn layer(&mut self, precision: Precision, layer: Layer) -> Result<LayerView<'a>, BlobError> {
@@ -129,7 +138,7 @@ fn optional<T: Default>(there: bool, row: impl FnOnce() -> Result<T, BlobError>)
     if there { row() } else { Ok(T::default()) }
 }
 
-fn word(bytes: &[u8], at: usize) -> Result<usize, BlobError> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Result<usize, BlobError> {
     let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk::<4>).ok_or(BlobError::Size)?;
     Ok(u32::from_le_bytes(*bytes) as usize)
 }
@@ -148,7 +157,7 @@ fn sections(memory: &[u8]) -> Result<Sections<'_>, BlobError> {
         return Err(BlobError::Endianness);
     }
     let prefix = memory.get(..PREFIX_BYTES).ok_or(BlobError::Size)?;
-    if !prefix.starts_with(&MAGIC) {
+    if prefix.first_chunk() != Some(&MAGIC) {
         return Err(BlobError::Magic);
     }
     let version_and_reserved = word(prefix, 8)?;
@@ -193,10 +202,12 @@ impl<'a> Blob<'a> {
     ///
     /// # Errors
     /// The first defect.
+    #[inline(never)]
     pub fn open(memory: &'a [u8]) -> Result<Self, BlobError> {
         let Sections { header, channels, data, data_crc32, bytes } = sections(memory)?;
-        let (header, rest) = postcard::take_from_bytes::<Header<'a>>(header).map_err(|_| BlobError::Header)?;
-        if !rest.is_empty() {
+        let mut decoder = Decoder(header);
+        let header = decoder.header().ok_or(BlobError::Header)?;
+        if !decoder.0.is_empty() {
             return Err(BlobError::Header);
         }
         let (observation, action) = (usize::from(header.observation), usize::from(header.action));
@@ -207,8 +218,8 @@ impl<'a> Blob<'a> {
         check((), action_bounds.iter().all(|row| row.iter().all(|bound| bound.is_finite())))?;
         let observation_bounds = optional(header.ranges, || rows.bounds(observation))?;
         let fixed = optional(header.fixed, || rows.finite(action))?;
-        let (damper_velocity, damper_gain) =
-            optional(header.dampers, || Ok((rows.words(action)?, rows.finite(action)?)))?;
+        let dampers =
+            optional(header.dampers, || Ok(Dampers { velocity: rows.words(action)?, gain: rows.finite(action)? }))?;
         let max_change = optional(header.max_change, || {
             rows.numbers(action).and_then(|row| check(row, row.iter().all(|most| *most > 0.0)))
         })?;
@@ -218,9 +229,13 @@ impl<'a> Blob<'a> {
         };
         let affine = [rows.positive(action)?, rows.finite(action)?];
         let clamp = rows.bounds(action)?;
-        let mut layers = heapless::Vec::new();
+        let matrices = rows.clone();
+        let (mut width, mut state_width) = (observation.max(action), 0);
         for layer in &header.layers {
-            layers.push(rows.layer(header.precision, *layer)?).map_err(|_| BlobError::TooLarge)?;
+            width = width.max(layer.width());
+            state_width += layer.state();
+            let view = rows.layer(header.precision, *layer)?;
+            check((), view.matrix.is_finite() && view.of_state.is_none_or(|matrix| matrix.is_finite()))?;
         }
         let golden = rows.finite(usize::from(header.golden) * (observation + action))?;
         if !rows.0.is_empty() {
@@ -229,17 +244,18 @@ impl<'a> Blob<'a> {
         let blob = Self {
             channels,
             bytes,
+            width,
+            state_width,
             weights_crc32: data_crc32,
             action: action_bounds,
             observation: observation_bounds,
             fixed,
-            damper_velocity,
-            damper_gain,
+            dampers,
             max_change,
             normalizer,
             affine,
             clamp,
-            layers,
+            matrices,
             golden,
             header,
         };
@@ -276,13 +292,12 @@ impl<'a> Blob<'a> {
 
     /// Numbers in each of the two rows that [`run`](super::run) works in.
     pub fn width(&self) -> usize {
-        let layers = self.header.layers.iter().map(|layer| layer.width()).max();
-        layers.unwrap_or(0).max(self.observation_width()).max(self.action_width())
+        self.width
     }
 
     /// Numbers that are kept from step to step.
     pub fn state_width(&self) -> usize {
-        self.header.layers.iter().map(|layer| layer.state()).sum()
+        self.state_width
     }
 
     /// Multiplications of one step.
@@ -290,9 +305,10 @@ impl<'a> Blob<'a> {
         self.header.layers.iter().map(|layer| layer.multiplications()).sum()
     }
 
-    /// Layers with their numbers.
-    pub fn layers(&self) -> &[LayerView<'a>] {
-        &self.layers
+    /// Layers with their numbers. They are found anew each time, since where they lie takes a kilobyte to remember.
+    pub fn layers(&self) -> impl Iterator<Item = LayerView<'a>> {
+        let mut rows = self.matrices.clone();
+        self.header.layers.iter().map_while(move |layer| rows.layer(self.header.precision, *layer).ok())
     }
 
     /// Mean and standard deviation of the observation, `[observation]` each.
@@ -313,7 +329,7 @@ impl<'a> Blob<'a> {
     /// Names and units, observation channels first.
     pub fn channels(&self) -> Channels<'a> {
         let left = self.observation_width() + self.action_width();
-        Channels { bytes: self.channels, left }
+        Channels { rest: Decoder(self.channels), left }
     }
 
     /// Observation and action of each golden vector. They were recorded one after another from a fresh state.
@@ -322,17 +338,8 @@ impl<'a> Blob<'a> {
         self.golden.chunks_exact(observation + action).map(move |row| row.split_at(observation))
     }
 
-    /// The damper of action channel `index`, where it has one.
-    pub fn damper(&self, index: usize) -> Option<Damper> {
-        let velocity = *self.damper_velocity.get(index)? as usize;
-        (velocity < self.observation_width()).then_some(Damper { velocity, gain: *self.damper_gain.get(index)? })
-    }
-
-    /// What the contract wants checked and kept. `dampers` is [`Self::damper`] of every action channel.
-    pub fn rules<'r>(&self, dampers: &'r [Option<Damper>]) -> Rules<'r>
-    where
-        'a: 'r,
-    {
+    /// What the contract wants checked and kept.
+    pub fn rules(&self) -> Rules<'a> {
         let Header { max_age_nanos, fallback, entry_ticks, exit_ticks, deadline_nanos, max_faults, .. } = self.header;
         Rules {
             guard: Guard {
@@ -344,7 +351,7 @@ impl<'a> Blob<'a> {
             action: Bounds { low: self.action[0], high: self.action[1] },
             observation: Bounds { low: self.observation[0], high: self.observation[1] },
             fixed: self.fixed,
-            dampers,
+            dampers: self.dampers,
             max_change: self.max_change,
             entry_ticks,
             exit_ticks,
@@ -375,23 +382,18 @@ fn check_shapes(header: &Header<'_>) -> Result<(), BlobError> {
 /// Names and units of channels, decoded one by one.
 #[derive(Debug, Clone)]
 pub struct Channels<'a> {
-    bytes: &'a [u8],
+    rest: Decoder<'a>,
     left: usize,
 }
 
 impl<'a> Iterator for Channels<'a> {
     /// Name and unit; `None` where the section cannot be decoded.
-    type Item = Option<(&'a str, &'a str)>;
+    type Item = Option<(Text<'a>, Text<'a>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        match postcard::take_from_bytes::<ChannelText<'a>>(self.bytes) {
-            Ok((text, rest)) => {
-                self.bytes = rest;
-                // What is left over belongs to no channel.
-                Some((self.left > 0 || rest.is_empty()).then_some((text.name, text.unit)))
-            }
-            Err(_) => Some(None),
-        }
+        let text = self.rest.text().and_then(|name| Some((name, self.rest.text()?)));
+        // What is left over belongs to no channel.
+        Some(text.filter(|_| self.left > 0 || self.rest.0.is_empty()))
     }
 }

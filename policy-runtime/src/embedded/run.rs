@@ -103,27 +103,21 @@ fn check_width(what: &'static str, expected: usize, found: usize) -> Result<()> 
     if expected == found { Ok(()) } else { Err(Error::Width { what, expected, found }) }
 }
 
-/// A policy with memory of its own: two rows of `WIDTH` numbers and `STATE` numbers of recurrent state.
-#[derive(Debug, Clone)]
-pub struct Executor<'a, const WIDTH: usize, const STATE: usize> {
+/// A policy and its memory.
+#[derive(Debug)]
+pub struct Executor<'a> {
     blob: Blob<'a>,
-    front: [f32; WIDTH],
-    back: [f32; WIDTH],
-    state: [f32; STATE],
+    scratch: Scratch<'a>,
 }
 
-impl<'a, const WIDTH: usize, const STATE: usize> Executor<'a, WIDTH, STATE> {
-    /// Takes a blob that fits `WIDTH` and `STATE`, and replays its golden vectors: they must give the recorded bits.
+impl<'a> Executor<'a> {
+    /// Takes a blob and memory that it fits, and replays its golden vectors: they must give the recorded bits.
     ///
     /// # Errors
     /// [`BlobError::TooLarge`] or [`BlobError::Golden`].
-    pub fn new(blob: Blob<'a>) -> Result<Self, BlobError> {
-        if blob.width() > WIDTH || blob.state_width() > STATE {
-            return Err(BlobError::TooLarge);
-        }
-        let mut executor = Self { blob, front: [0.0; WIDTH], back: [0.0; WIDTH], state: [0.0; STATE] };
-        executor.replay()?;
-        Ok(executor)
+    pub fn new(blob: Blob<'a>, mut scratch: Scratch<'a>) -> Result<Self, BlobError> {
+        replay(&blob, &mut scratch)?;
+        Ok(Self { blob, scratch })
     }
 
     /// Replays the golden vectors and forgets what they left in the state.
@@ -131,9 +125,7 @@ impl<'a, const WIDTH: usize, const STATE: usize> Executor<'a, WIDTH, STATE> {
     /// # Errors
     /// [`BlobError::Golden`] where one gives other bits than recorded.
     pub fn replay(&mut self) -> Result<(), BlobError> {
-        let Self { blob, front, back, state } = self;
-        let mut scratch = Scratch { front, back, state };
-        replay(blob, &mut scratch)
+        replay(&self.blob, &mut self.scratch)
     }
 
     /// The blob.
@@ -143,7 +135,7 @@ impl<'a, const WIDTH: usize, const STATE: usize> Executor<'a, WIDTH, STATE> {
 
     /// Forgets what was carried from step to step.
     pub fn reset(&mut self) {
-        self.state.fill(0.0);
+        reset(&mut self.scratch);
     }
 
     /// See [`run`].
@@ -151,8 +143,7 @@ impl<'a, const WIDTH: usize, const STATE: usize> Executor<'a, WIDTH, STATE> {
     /// # Errors
     /// [`Error::Width`] where a row has the wrong length.
     pub fn run(&mut self, observation: &[f32], action: &mut [f32]) -> Result<()> {
-        let Self { blob, front, back, state } = self;
-        run(blob, &mut Scratch { front, back, state }, observation, action)
+        run(&self.blob, &mut self.scratch, observation, action)
     }
 }
 

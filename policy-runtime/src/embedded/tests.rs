@@ -274,14 +274,18 @@ fn a_blob_says_what_the_contract_says() {
     let file = written(network, Precision::F32, &mut draws);
     let executor = file.open().unwrap();
     let blob = executor.blob();
-    assert_eq!((blob.header().task, blob.header().control_period_nanos), ("test", 8_000_000));
-    assert_eq!(blob.header().model_sha256, [7; 32]);
-    let channels: Vec<_> = blob.channels().map(Option::unwrap).collect();
+    assert_eq!((blob.header().task.as_str(), blob.header().control_period_nanos), (Some("test"), 8_000_000));
+    assert_eq!(blob.header().model_sha256, &[7; 32]);
+    let channel = |texts: Option<(Text<'_>, Text<'_>)>| {
+        let (name, unit) = texts.unwrap();
+        (name.as_str().unwrap().to_owned(), unit.as_str().unwrap().to_owned())
+    };
+    let channels: Vec<_> = blob.channels().map(channel).collect();
     assert_eq!(channels.len(), 8);
-    assert_eq!((channels[1], channels[7]), (("angle_1", "rad"), ("torque_2", "N*m")));
+    assert_eq!(channels[1], ("angle_1".to_owned(), "rad".to_owned()));
+    assert_eq!(channels[7], ("torque_2".to_owned(), "N*m".to_owned()));
     let safety = crate::safety::Safety::of(&contract);
-    let dampers = [0, 1, 2].map(|index| blob.damper(index));
-    let (found, wanted) = (format!("{:?}", blob.rules(&dampers)), format!("{:?}", safety.rules()));
+    let (found, wanted) = (format!("{:?}", blob.rules()), format!("{:?}", safety.rules()));
     // The contract declares no fixed action, so that the blob has none.
     assert_eq!(found, wanted.replace("fixed: [0.0, 0.0, 0.0]", "fixed: []"));
 }
@@ -305,15 +309,20 @@ fn numbers_that_are_not_finite_come_out_as_nan_not_as_a_panic() {
 }
 
 #[test]
-fn an_executor_is_bounded_at_compile_time() {
+fn an_executor_keeps_within_its_memory() {
     let mut draws = Draws::new(6);
     let network = &kinds(&mut draws)[4];
     let file = written(network, Precision::Int8, &mut draws);
     let opened = Blob::open(file.bytes()).unwrap();
     assert_eq!((opened.width(), opened.state_width()), (36, 18));
-    assert_eq!(Executor::<35, 18>::new(opened.clone()).unwrap_err(), BlobError::TooLarge);
-    assert_eq!(Executor::<36, 17>::new(opened.clone()).unwrap_err(), BlobError::TooLarge);
-    let mut executor = Executor::<36, 18>::new(opened).unwrap();
+    let (mut front, mut back, mut state) = ([0.0; 36], [0.0; 36], [0.0; 18]);
+    for [front_width, back_width, state_width] in [[35, 36, 18], [36, 35, 18], [36, 36, 17]] {
+        let (front, back) = (&mut front[..front_width], &mut back[..back_width]);
+        let scratch = Scratch { front, back, state: &mut state[..state_width] };
+        assert_eq!(Executor::new(opened.clone(), scratch).unwrap_err(), BlobError::TooLarge);
+    }
+    let scratch = Scratch { front: &mut front, back: &mut back, state: &mut state };
+    let mut executor = Executor::new(opened, scratch).unwrap();
     assert!(executor.run(&[0.0; 4], &mut [0.0; 3]).is_err() && executor.run(&[0.0; 5], &mut [0.0; 2]).is_err());
     executor.replay().unwrap();
 }

@@ -2,9 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::header::ChannelText;
 use super::{
-    ALIGNMENT, Blob, BlobError, Header, Layer, MAGIC, MAX_GOLDEN, MAX_LAYERS, PREFIX_BYTES, Precision, Scratch,
+    ALIGNMENT, Blob, BlobError, Header, Layer, MAGIC, MAX_GOLDEN, MAX_LAYERS, PREFIX_BYTES, Precision, Scratch, Text,
     VERSION, crc32, int8, kernel, reset, run,
 };
 use crate::contract::{Contract, nanos_from_secs};
@@ -185,7 +184,9 @@ pub fn blob(
         return Err(Error::malformed("golden observation", format!("{observation} numbers"), row.len()));
     }
     let safety = Safety::of(contract);
-    let header = header(contract, network, &safety, precision, model_sha256, observations.len())?;
+    let contract_sha256 = contract_digest(contract)?;
+    let digests = [&contract_sha256, &model_sha256];
+    let header = header(contract, network, &safety, precision, digests, observations.len())?;
     let rules = safety.rules();
     let mut rows = Writer::default();
     rows.numbers(rules.action.low);
@@ -198,9 +199,8 @@ pub fn blob(
         rows.numbers(rules.fixed);
     }
     if header.dampers {
-        let velocity = |damper: &Option<_>| damper.map_or(u32::MAX, |it: crate::guard::Damper| it.velocity as u32);
-        rows.words(&rules.dampers.iter().map(velocity).collect::<Vec<_>>());
-        rows.numbers(&rules.dampers.iter().map(|damper| damper.map_or(0.0, |it| it.gain)).collect::<Vec<_>>());
+        rows.words(rules.dampers.velocity);
+        rows.numbers(rules.dampers.gain);
     }
     if header.max_change {
         rows.numbers(rules.max_change);
@@ -245,10 +245,11 @@ fn header<'a>(
     network: &Network,
     safety: &Safety,
     precision: Precision,
-    model_sha256: [u8; 32],
+    digests: [&'a [u8; 32]; 2],
     golden: usize,
 ) -> Result<Header<'a>> {
     let rules = safety.rules();
+    let [contract_sha256, model_sha256] = digests;
     let mut layers = heapless::Vec::new();
     for part in &network.parts {
         let layer = part.layer()?;
@@ -256,7 +257,7 @@ fn header<'a>(
     }
     let bounded = contract.observation.iter().any(|channel| channel.low.is_some() || channel.high.is_some());
     Ok(Header {
-        task: &contract.task,
+        task: Text(contract.task.as_bytes()),
         observation: short("observation channels", contract.observation.len())?,
         action: short("action channels", contract.action.len())?,
         control_period_nanos: nanos_from_secs(contract.control_period_secs),
@@ -266,7 +267,7 @@ fn header<'a>(
         exit_ticks: rules.exit_ticks,
         deadline_nanos: rules.deadline_nanos,
         max_faults: rules.max_faults,
-        contract_sha256: contract_digest(contract)?,
+        contract_sha256,
         model_sha256,
         precision,
         normalized: network.normalizer.is_some(),
@@ -301,7 +302,7 @@ fn file(header: &Header<'_>, contract: &Contract, data: &[u32]) -> Result<BlobFi
     let mut text = to_postcard(header).map_err(encode)?;
     let header_bytes = text.len();
     for channel in contract.observation.iter().chain(&contract.action) {
-        text.extend(to_postcard(&ChannelText { name: &channel.name, unit: &channel.unit }).map_err(encode)?);
+        text.extend(to_postcard(&(&channel.name, &channel.unit)).map_err(encode)?);
     }
     let channel_bytes = text.len() - header_bytes;
     text.resize((PREFIX_BYTES + text.len()).next_multiple_of(ALIGNMENT) - PREFIX_BYTES, 0);

@@ -74,6 +74,11 @@ impl<'a> Walk<'a> {
         self.consumers.get(value).map_or(&[], Vec::as_slice)
     }
 
+    /// The numbers of an f32 constant, row-major.
+    pub(super) fn numbers(&self, name: &str) -> Option<&[f32]> {
+        self.constants.get(name).map(|constant| constant.values.as_slice())
+    }
+
     /// Follows `value` from `first`, or from its only reader, until a node is not a step. SiLU is known by its two nodes.
     pub(super) fn follow(&self, value: &'a str, first: Option<&'a pb::NodeProto>) -> Result<Chain<'a>, Reason> {
         let mut chain = Chain { steps: Vec::new(), end: value };

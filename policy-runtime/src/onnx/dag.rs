@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use tract_onnx::pb::{self, tensor_proto::DataType};
 
 use super::chain::Reason;
+use super::recurrent::is_usual;
 use crate::engine::build::Builder;
 use crate::engine::program::{Binary, Reduce, Span, Unary};
 
@@ -634,15 +635,7 @@ impl<'a> Dag<'a> {
         let refuse = |what: &str| format!("{} {:?} {what}", node.op_type, node.name);
         let lstm = node.op_type == "LSTM";
         let hidden = usize::try_from(int(node, "hidden_size")).unwrap_or(0);
-        let usual = ["activations", "activation_alpha", "activation_beta", "clip", "input_forget", "layout"];
-        if node.attribute.iter().any(|attribute| {
-            usual.contains(&attribute.name.as_str())
-                && (attribute.i != 0 || attribute.f != 0.0 || !attribute.strings.is_empty())
-        }) || node.attribute.iter().any(|attribute| attribute.name == "direction" && attribute.s != b"forward")
-            || (!lstm && int(node, "linear_before_reset") == 0)
-            || node.input.get(7).is_some_and(|name| !name.is_empty())
-            || hidden == 0
-        {
+        if !is_usual(node) {
             return Err(refuse("is not of the usual kind"));
         }
         let (x, shape) = self.row(node, 0)?;

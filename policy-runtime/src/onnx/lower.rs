@@ -11,7 +11,7 @@ use crate::kernel::Activation;
 use crate::metadata::{ACTION, OBSERVATION};
 use crate::spec::{Affine, Clamp, Dense, DiscriminatorGraph, Mlp, Normalizer, PolicyGraph, Reduction, Squash};
 
-type Steps = Peekable<IntoIter<Step>>;
+pub(super) type Steps = Peekable<IntoIter<Step>>;
 
 impl Model {
     /// The policy from the only input to output 0, as layers that the native engine runs.
@@ -103,13 +103,18 @@ fn policy_from(steps: Vec<Step>) -> Result<PolicyGraph, Reason> {
         Squash::None
     };
     let width = last.outputs;
-    let scale = take(&mut steps, width, |step| if let Step::Mul(row) = step { Some(row) } else { None })?;
-    let offset = take(&mut steps, width, |step| if let Step::Add(row) = step { Some(row) } else { None })?;
+    let affine = scale_and_offset(&mut steps, width)?;
     let clamp = clamp_from(&mut steps, width)?;
     no_more(&mut steps)?;
-    let affine =
-        Affine { scale: scale.unwrap_or_else(|| vec![1.0; width]), offset: offset.unwrap_or_else(|| vec![0.0; width]) };
     Ok(PolicyGraph { normalizer, mlp: Mlp { layers }, squash, affine, clamp })
+}
+
+/// What follows the squash, as far as it is there.
+pub(super) fn scale_and_offset(steps: &mut Steps, width: usize) -> Result<Affine, Reason> {
+    let scale = take(steps, width, |step| if let Step::Mul(row) = step { Some(row) } else { None })?;
+    let offset = take(steps, width, |step| if let Step::Add(row) = step { Some(row) } else { None })?;
+    let (scale, offset) = (scale.unwrap_or_else(|| vec![1.0; width]), offset.unwrap_or_else(|| vec![0.0; width]));
+    Ok(Affine { scale, offset })
 }
 
 fn member_from(steps: Vec<Step>) -> Result<(Mlp, Option<f32>), Reason> {
@@ -124,7 +129,7 @@ fn member_from(steps: Vec<Step>) -> Result<(Mlp, Option<f32>), Reason> {
     Ok((Mlp { layers }, clip))
 }
 
-fn layers_from(steps: &mut Steps) -> Vec<Dense> {
+pub(super) fn layers_from(steps: &mut Steps) -> Vec<Dense> {
     let mut layers: Vec<Dense> = Vec::new();
     while let Some(step) = steps.next_if(|step| matches!(step, Step::Dense { .. })) {
         if let Step::Dense { inputs, outputs, weights, mut bias } = step {
@@ -145,7 +150,7 @@ fn layers_from(steps: &mut Steps) -> Vec<Dense> {
     layers
 }
 
-fn normalizer_from(steps: &mut Steps, width: usize) -> Result<Option<Normalizer>, Reason> {
+pub(super) fn normalizer_from(steps: &mut Steps, width: usize) -> Result<Option<Normalizer>, Reason> {
     let mean = take(steps, width, |step| if let Step::Sub(row) = step { Some(row) } else { None })?;
     let std = take(steps, width, |step| if let Step::Div(row) = step { Some(row) } else { None })?;
     Ok((mean.is_some() || std.is_some()).then(|| Normalizer {
@@ -154,7 +159,7 @@ fn normalizer_from(steps: &mut Steps, width: usize) -> Result<Option<Normalizer>
     }))
 }
 
-fn clamp_from(steps: &mut Steps, width: usize) -> Result<Option<Clamp>, Reason> {
+pub(super) fn clamp_from(steps: &mut Steps, width: usize) -> Result<Option<Clamp>, Reason> {
     let low = take(steps, width, |step| if let Step::Max(row) = step { Some(row) } else { None })?;
     let high = take(steps, width, |step| if let Step::Min(row) = step { Some(row) } else { None })?;
     match (low, high) {
@@ -172,7 +177,7 @@ fn take(steps: &mut Steps, width: usize, row_of: fn(Step) -> Option<Vec<f32>>) -
     broadcast(row, width).map(Some).ok_or_else(|| format!("a constant row has {found} values where {width} pass"))
 }
 
-fn no_more(steps: &mut Steps) -> Result<(), Reason> {
+pub(super) fn no_more(steps: &mut Steps) -> Result<(), Reason> {
     match steps.next() {
         None => Ok(()),
         Some(step) => {
@@ -230,7 +235,7 @@ fn same_width(port: &str, declared: Option<usize>, found: usize) -> Result<(), R
     }
 }
 
-fn not_a_chain(walk: &Walk<'_>, end: &str) -> Reason {
+pub(super) fn not_a_chain(walk: &Walk<'_>, end: &str) -> Reason {
     let readers: Vec<&str> = walk.consumers(end).iter().map(|node: &&pb::NodeProto| node.op_type.as_str()).collect();
     match readers.as_slice() {
         [] => format!("the value {end:?} does not lead to the first output"),

@@ -4,6 +4,7 @@ mod chain;
 mod dag;
 mod lower;
 mod prune;
+mod recurrent;
 mod vet;
 
 use std::io::Cursor;
