@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use policy_runtime::frame::{FrameKind, Order, decode, encode, frame_bytes};
+use policy_runtime::frame::{FrameKind, Order, Stamps, decode, encode, frame_bytes};
 use policy_runtime::link::{read_frame, recorded_rows};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -17,8 +17,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let _ = recorded_rows(bytes, width);
-    let (mut reader, mut buffer, mut order) = (bytes, vec![0; frame_bytes(width)], Order::default());
+    let (mut reader, mut buffer) = (bytes, vec![0; frame_bytes(width)]);
+    let mut order = Order::new(if width % 2 == 0 { Stamps::Sender } else { Stamps::Arrival }, 1000);
+    let mut now_nanos = 0;
     while let Ok(Some(header)) = read_frame(&mut reader, &mut buffer, &mut values) {
-        order.accept(&header);
+        order.accept(&header, now_nanos);
+        now_nanos += 300;
     }
 });

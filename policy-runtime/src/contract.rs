@@ -8,8 +8,19 @@ use crate::error::{Error, Result};
 use crate::guard::{Fallback, Guard};
 use crate::safety::GuardRules;
 
+/// Longest time that a contract may declare, seconds.
+const MOST_SECS: f64 = 3600.0;
 /// Most channels that one side of a contract may have.
 pub const MAX_CHANNELS: usize = 4096;
+
+/// Greatest age of an observation that exporters declare, and that `hype-policy run` assumes where a contract declares none, control
+/// periods: one for the sensor's own period, one for its way here, one to spare.
+pub const DEFAULT_MAX_AGE_PERIODS: f64 = 3.0;
+
+/// [`DEFAULT_MAX_AGE_PERIODS`] in seconds, no more than a contract may declare.
+pub fn default_max_observation_age_secs(control_period_secs: f64) -> f64 {
+    (DEFAULT_MAX_AGE_PERIODS * control_period_secs).min(MOST_SECS)
+}
 
 /// One number of an observation or of an action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -155,7 +166,7 @@ fn validate_channels(side: &str, channels: &[Channel]) -> Result<()> {
 }
 
 pub(crate) fn validate_secs(name: &str, secs: f64) -> Result<()> {
-    if secs.is_finite() && (1e-6..=3600.0).contains(&secs) {
+    if secs.is_finite() && (1e-6..=MOST_SECS).contains(&secs) {
         return Ok(());
     }
     Err(Error::malformed(format!("contract: {name}"), "between 1e-6 and 3600 seconds", secs))

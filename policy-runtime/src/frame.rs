@@ -179,6 +179,9 @@ fn checksum(frame: &[u8]) -> u32 {
     crc.finish()
 }
 
+/// Set in an action's code while the monitor is raised; see [`crate::drift`].
+pub const MONITOR_RAISED: u32 = 1 << 16;
+
 /// A verdict as a number: 0 good, 1 limited, 2 ramping, 3 idle, 4 stopped, 5 fallback in the lowest byte; in the next
 /// one 1 + [`FaultKind`](crate::guard::FaultKind) where a fault is the reason.
 pub fn verdict_code(verdict: crate::Verdict) -> u32 {
@@ -207,42 +210,76 @@ pub struct Arrivals {
     pub duplicated: u64,
     /// Older than the newest: not used.
     pub reordered: u64,
+    /// Stamped later than the loop's own clock can explain: not used. Only where sender and loop share a clock.
+    pub ahead: u64,
     /// Not a frame, see [`FrameError`].
     pub malformed: u64,
     /// The sender began to count again.
     pub restarts: u64,
 }
 
-/// Tells newer frames from older ones.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Whose clock an observation's age is measured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stamps {
+    /// The frame's stamp: sender and loop share the machine's monotonic clock.
+    #[default]
+    Sender,
+    /// The moment at which the loop took the frame: another machine's sender.
+    Arrival,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Newest {
+    sequence: u64,
+    stamp_nanos: u64,
+    arrived_nanos: u64,
+}
+
+/// Tells newer frames from older ones. No frame, whatever it says, keeps later ones out for longer than the patience.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    newest: Option<(u64, u64)>,
+    stamps: Stamps,
+    patience_nanos: u64,
+    newest: Option<Newest>,
     /// What became of all frames.
     pub arrivals: Arrivals,
 }
 
 impl Order {
-    /// Counts a frame; returns whether it is newer than all before. A lower sequence number with a later stamp is a
-    /// sender that was restarted.
-    pub fn accept(&mut self, header: &FrameHeader) -> bool {
+    /// For frames whose age is measured by `stamps`. After `patience_nanos` without a newer frame (the greatest age of an observation) any
+    /// other one will do; a stamp that lies further ahead of the clock than that is not believed.
+    pub fn new(stamps: Stamps, patience_nanos: u64) -> Self {
+        Self { stamps, patience_nanos, newest: None, arrivals: Arrivals::default() }
+    }
+
+    /// Counts a frame that was taken at `now_nanos`; returns whether it is newer than all before. A lower sequence number is a sender that was
+    /// restarted where nothing newer came for longer than the patience, or where its stamp is later and on the loop's own clock.
+    pub fn accept(&mut self, header: &FrameHeader, now_nanos: u64) -> bool {
         let arrivals = &mut self.arrivals;
+        let shared = self.stamps == Stamps::Sender;
+        if shared && header.stamp_nanos.saturating_sub(now_nanos) > self.patience_nanos {
+            arrivals.ahead += 1;
+            return false;
+        }
         match self.newest {
-            Some((sequence, stamp_nanos)) if header.sequence <= sequence => {
-                if header.sequence < sequence && header.stamp_nanos > stamp_nanos {
-                    arrivals.restarts += 1;
-                } else if header.sequence == sequence {
-                    arrivals.duplicated += 1;
-                    return false;
-                } else {
+            Some(newest) if header.sequence == newest.sequence => {
+                arrivals.duplicated += 1;
+                return false;
+            }
+            Some(newest) if header.sequence < newest.sequence => {
+                let silent = now_nanos.saturating_sub(newest.arrived_nanos) > self.patience_nanos;
+                if !(silent || shared && header.stamp_nanos > newest.stamp_nanos) {
                     arrivals.reordered += 1;
                     return false;
                 }
+                arrivals.restarts += 1;
             }
-            Some((sequence, _)) => arrivals.lost = arrivals.lost.saturating_add(header.sequence - sequence - 1),
+            Some(newest) => arrivals.lost = arrivals.lost.saturating_add(header.sequence - newest.sequence - 1),
             None => {}
         }
         arrivals.accepted += 1;
-        self.newest = Some((header.sequence, header.stamp_nanos));
+        let FrameHeader { sequence, stamp_nanos, .. } = *header;
+        self.newest = Some(Newest { sequence, stamp_nanos, arrived_nanos: now_nanos });
         true
     }
 
@@ -302,14 +339,47 @@ mod tests {
         );
     }
 
+    fn of(sequence: u64, stamp_nanos: u64) -> FrameHeader {
+        FrameHeader { sequence, stamp_nanos, ..HEADER }
+    }
+
     #[test]
     fn only_newer_frames_are_accepted() {
-        let mut order = Order::default();
-        let mut accept = |sequence, stamp_nanos| order.accept(&FrameHeader { sequence, stamp_nanos, ..HEADER });
+        let mut order = Order::new(Stamps::Sender, 1000);
+        let mut accept = |sequence, stamp_nanos| order.accept(&of(sequence, stamp_nanos), stamp_nanos);
         assert!(accept(5, 50) && accept(6, 60) && accept(9, 90));
         assert!(!accept(9, 90) && !accept(8, 80));
         assert!(accept(0, 95), "a restarted sender");
-        let wanted = Arrivals { accepted: 4, lost: 2, duplicated: 1, reordered: 1, malformed: 0, restarts: 1 };
+        let wanted = Arrivals { accepted: 4, lost: 2, duplicated: 1, reordered: 1, restarts: 1, ..Arrivals::default() };
         assert_eq!(order.arrivals, wanted);
+    }
+
+    #[test]
+    fn a_sender_whose_clock_starts_again_is_heard_again() {
+        for stamps in [Stamps::Sender, Stamps::Arrival] {
+            let mut order = Order::new(stamps, 1000);
+            assert!(order.accept(&of(100_000, 5_000_000), 5_000_000));
+            // It was rebooted: sequence and clock begin at zero.
+            assert!(!order.accept(&of(1, 1), 5_000_500), "{stamps:?}: as yet it may be an old one");
+            assert!(order.accept(&of(2, 2), 5_001_001), "{stamps:?}");
+            assert!(order.accept(&of(3, 3), 5_001_002) && order.arrivals.restarts == 1, "{stamps:?}");
+        }
+        let mut order = Order::new(Stamps::Arrival, 1000);
+        assert!(
+            order.accept(&of(7, u64::MAX), 10) && !order.accept(&of(6, 3), 20),
+            "another clock's stamp tells nothing"
+        );
+    }
+
+    #[test]
+    fn no_single_frame_locks_out_the_others() {
+        let mut order = Order::new(Stamps::Sender, 1000);
+        assert!(!order.accept(&of(3, 1 << 60), 50), "the far future");
+        assert!(order.accept(&of(4, 60), 60) && order.arrivals.ahead == 1);
+        for stamps in [Stamps::Sender, Stamps::Arrival] {
+            let mut order = Order::new(stamps, 1000);
+            assert!(order.accept(&of(u64::MAX, 100), 100), "the last number there is");
+            assert!(order.accept(&of(5, 1500), 1500) && order.accept(&of(6, 1600), 1600), "{stamps:?}");
+        }
     }
 }

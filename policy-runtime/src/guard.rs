@@ -196,7 +196,7 @@ impl Fault {
 pub enum Stop {
     /// Somebody asked for it.
     Requested,
-    /// Too many faults without a return to the policy; this was the last.
+    /// Too many faults, see [`Rules::max_faults`]; this was the last.
     Faults(Fault),
 }
 
@@ -311,7 +311,7 @@ pub struct Rules<'a> {
     pub exit_ticks: u32,
     /// When an action is too late, counted from the tick's release.
     pub deadline_nanos: Option<u64>,
-    /// Faults, without reaching the policy's own action in between, that stop for good.
+    /// Faults that stop for good; forgotten after as many ticks in a row with the policy's own action.
     pub max_faults: Option<NonZeroU32>,
 }
 
@@ -335,15 +335,13 @@ impl<'a> Rules<'a> {
     /// Checks an observation before it reaches the policy.
     pub fn check_observation(&self, now_nanos: u64, observation: &Observation<'_>) -> Result<(), Fault> {
         self.guard.check_observation(now_nanos, observation)?;
-        let outside = |((value, low), high): ((&f32, &f32), &f32)| {
-            let span = high - low;
-            let margin = if span.is_finite() { RANGE_MARGIN * span } else { 0.0 };
-            *value < *low - margin || *value > *high + margin
-        };
-        match observation.values.iter().zip(self.observation.low).zip(self.observation.high).position(outside) {
-            Some(index) => Err(Fault::ObservationOutOfRange { index }),
-            None => Ok(()),
+        let ranges = self.observation.low.iter().zip(self.observation.high);
+        let mut each = observation.values.iter().zip(ranges);
+        // Without a branch in it, the first pass takes many channels at once; only a fault is worth a second one that finds its place.
+        if !each.clone().fold(false, |any, it| any | outside(it)) {
+            return Ok(());
         }
+        each.position(outside).map_or(Ok(()), |index| Err(Fault::ObservationOutOfRange { index }))
     }
 
     /// Checks an action before it reaches the actuators.
@@ -379,7 +377,17 @@ impl<'a> Rules<'a> {
 
 /// Index of the first NaN or infinity.
 pub fn first_not_finite(row: &[f32]) -> Option<usize> {
+    if !row.iter().fold(false, |any, value| any | !value.is_finite()) {
+        return None;
+    }
     row.iter().position(|value| !value.is_finite())
+}
+
+/// Whether a value lies outside of a channel's bounds by more than the margin. Comparisons and choices only, no branch.
+fn outside((value, (low, high)): (&f32, (&f32, &f32))) -> bool {
+    let span = *high - *low;
+    let margin = if span < f32::INFINITY { RANGE_MARGIN * span } else { 0.0 };
+    (*value < *low - margin) | (*value > *high + margin)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::{Channel, Contract};
+use crate::contract::{Channel, Contract, default_max_observation_age_secs};
 use crate::engine::layout::Layout;
 use crate::error::{Error, Result};
 use crate::guard::Fallback;
@@ -169,7 +169,7 @@ impl Joints {
             action,
             control_period_secs,
             fallback: Fallback::Hold,
-            max_observation_age_secs: None,
+            max_observation_age_secs: Some(default_max_observation_age_secs(control_period_secs)),
             guards: GuardRules { fixed_action, ..GuardRules::default() },
         };
         contract.validate().map_err(|error| error.to_string())?;

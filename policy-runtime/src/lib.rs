@@ -16,34 +16,42 @@
 //! ```
 //! # #[cfg(feature = "onnx")]
 //! # fn main() -> Result<(), policy_runtime::Error> {
+//! use std::num::NonZeroU64;
+//!
+//! use policy_runtime::timing::FixedRate;
 //! use policy_runtime::{Controller, EngineChoice, Observation, Policy, Verdict};
 //!
-//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/rsl_rl_lstm-legacy11-static.onnx");
-//! // A bundle, or an ONNX file of rsl_rl, Stable-Baselines3, CleanRL, Brax, ML-Agents, … Everything is checked here, and
-//! // all memory allocated; recurrent state is the policy's own affair.
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../trainer/experts/pendulum.onnx");
+//! // What `hype export` wrote: a bundle, or its policy.onnx. Everything is checked here, and all memory allocated; recurrent state is the
+//! // policy's own affair. (Other people's ONNX files load as well; without names, units and bounds `Controller::new` refuses to drive.)
 //! let policy = Policy::load(path, EngineChoice::Auto)?;
+//! let Some(contract) = policy.contract() else { panic!("a bundle has one") };
+//! let period = policy_runtime::contract::nanos_from_secs(contract.control_period_secs);
 //! let mut values = vec![0.0; policy.observation_width()];
 //! let mut action = vec![0.0; policy.action_width()];
-//! let mut controller = Controller::new(policy);
+//! let mut controller = Controller::new(policy)?;
 //!
 //! let start = std::time::Instant::now();
 //! let clock = || start.elapsed().as_nanos() as u64;
+//! // After a stall it skips to the next release, instead of a burst of late ticks.
+//! let mut rate = FixedRate::new(NonZeroU64::new(period).unwrap_or(NonZeroU64::MIN), clock());
 //! controller.enter();
-//! for tick in 0..100 {
-//!     // Sleep until the tick is due.
-//!     let release_nanos = clock();
+//! for tick in 0..5 {
+//!     let release_nanos = rate.release_nanos();
+//!     // An absolute time; `clock_nanosleep` on a real robot.
+//!     std::thread::sleep(std::time::Duration::from_nanos(release_nanos.saturating_sub(clock())));
 //!     // Read the sensors.
 //!     values[0] = 0.01 * tick as f32;
 //!     let observation = Observation { values: &values, stamp_nanos: clock() };
 //!     let verdict = controller.tick(release_nanos, Some(&observation), &clock, &mut action);
 //!     // Command the motors: whatever the verdict, `action` is finite and within the contract's bounds.
-//!     assert!(action.iter().all(|value| value.is_finite()));
+//!     assert!((-2.0..=2.0).contains(&action[0]));
 //!     if let Verdict::Fallback(fault) = verdict {
 //!         eprintln!("tick {tick}: fallback action, {fault:?}");
 //!     }
+//!     rate.complete(clock());
 //! }
-//! assert_eq!(controller.counters().good, 100);
-//! assert_eq!((controller.policy().engine_name(), controller.policy().is_recurrent()), ("native", true));
+//! assert_eq!((controller.counters().ticks(), controller.policy().engine_name()), (5, "native"));
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "onnx"))]

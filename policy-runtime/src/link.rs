@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,18 +26,12 @@ const DATAGRAMS_PER_TICK: usize = 256;
 const STREAM_FRAMES: usize = 256;
 /// How often a writing thread looks for work, and a reading one for room.
 const POLL: Duration = Duration::from_millis(1);
+/// Longest that a writing thread may take over what is left when the loop has ended.
+const FINISH_LIMIT: Duration = Duration::from_secs(3);
 /// Words before the packed values in a ring.
 const HEAD_WORDS: usize = 3;
 
-/// Whose clock an observation's age is measured with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stamps {
-    /// The frame's stamp: sender and loop share the machine's monotonic clock.
-    #[default]
-    Sender,
-    /// The moment at which the loop took the frame: another machine's sender.
-    Arrival,
-}
+pub use crate::frame::Stamps;
 
 /// The newest observation, in place.
 #[derive(Debug)]
@@ -52,12 +46,12 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// For observations of `width` values.
-    pub fn new(width: usize, stamps: Stamps) -> Self {
+    /// For observations of `width` values that may be `max_age_nanos` old, see [`Order::new`].
+    pub fn new(width: usize, stamps: Stamps, max_age_nanos: u64) -> Self {
         Self {
             values: vec![0.0; width],
             stamp_nanos: None,
-            order: Order::default(),
+            order: Order::new(stamps, max_age_nanos),
             arriving: vec![0.0; width],
             stamps,
         }
@@ -69,7 +63,7 @@ impl Inbox {
     }
 
     fn take(&mut self, header: &FrameHeader, now_nanos: u64) {
-        if self.order.accept(header) {
+        if self.order.accept(header, now_nanos) {
             std::mem::swap(&mut self.values, &mut self.arriving);
             self.stamp_nanos = Some(if self.stamps == Stamps::Sender { header.stamp_nanos } else { now_nanos });
         }
@@ -123,6 +117,8 @@ pub struct Stream {
 struct StreamEnd {
     ended: AtomicBool,
     malformed: AtomicBool,
+    /// Frames that found the ring full.
+    dropped: AtomicU64,
 }
 
 impl Source {
@@ -150,7 +146,10 @@ impl Source {
             loop {
                 match read_frame(&mut reader, &mut bytes, &mut values) {
                     Ok(Some(header)) => {
-                        producer.push([header.sequence, header.stamp_nanos, 0].into_iter().chain(pack(&values)));
+                        let row = [header.sequence, header.stamp_nanos, 0].into_iter().chain(pack(&values));
+                        if !producer.push(row) {
+                            told.dropped.store(producer.dropped(), Ordering::Relaxed);
+                        }
                     }
                     Ok(None) => break,
                     Err(_) => {
@@ -172,6 +171,14 @@ impl Source {
         let bytes = read_bounded(path, MAX_RECORD_BYTES)?;
         let rows = recorded_rows(&bytes, width).map_err(|error| error.within(path.display()))?;
         Ok(Self::Recorded { rows, next: 0 })
+    }
+
+    /// Frames that were read and found no room on their way to the loop.
+    pub fn dropped(&self) -> u64 {
+        match self {
+            Source::Stream(stream) => stream.end.dropped.load(Ordering::Relaxed),
+            _ => 0,
+        }
     }
 
     /// Brings the newest observation into `inbox`; returns whether there may be more, now or later.
@@ -334,12 +341,25 @@ impl Writer {
         Self { finish, thread }
     }
 
-    /// Waits until everything is written.
+    /// Whether it has ended of itself, which only a failure makes it do.
+    pub fn is_broken(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until everything is written, but not for ever: where nobody reads at the other end, the thread is left alone.
     ///
     /// # Errors
-    /// The first failure to write.
+    /// The first failure to write; [`ErrorKind::TimedOut`] after three seconds.
     pub fn finish(self) -> std::io::Result<()> {
         self.finish.store(true, Ordering::Release);
+        let mut polls_left = FINISH_LIMIT.as_millis() / POLL.as_millis();
+        while !self.thread.is_finished() {
+            if polls_left == 0 {
+                return Err(std::io::Error::new(ErrorKind::TimedOut, "nobody takes what is written"));
+            }
+            polls_left -= 1;
+            std::thread::sleep(POLL);
+        }
         self.thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the writing thread panicked")))
     }
 }
@@ -388,6 +408,11 @@ impl Sink {
                 frames.push([sequence, stamp_nanos, u64::from(code)].into_iter().chain(pack(action)));
             }
         }
+    }
+
+    /// Whether writing has failed for good. Datagrams never do: their receiver may start later.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Sink::Stream { writer, .. } if writer.is_broken())
     }
 
     /// Waits until everything is written; returns how many actions were dropped.

@@ -130,6 +130,7 @@ impl RobotFile {
             control_period_secs: None,
             fallback: self.fallback,
             max_observation_age_secs: self.max_observation_age_secs,
+            assumed_max_observation_age_secs: None,
             guards: self.guards.clone(),
         }
     }
@@ -233,7 +234,15 @@ impl RobotFile {
                             "a second use of it",
                         ));
                     }
-                    self.term(side, link, from, &contract.action[from].unit)?
+                    let term = self.term(side, link, from, &contract.action[from].unit)?;
+                    // Whatever the policy commands within its bounds is then a number for the actuator.
+                    let (low, high) = contract.action[from].bounds().unwrap_or_default();
+                    if ![low, high].iter().all(|bound| (bound * term.scale + term.offset).is_finite()) {
+                        let expected = format!("a scale and an offset that keep [{low}, {high}] finite");
+                        let found = format!("scale {} and offset {}", term.scale, term.offset);
+                        return Err(self.wrong(side, &link.name, expected, found));
+                    }
+                    term
                 }
                 (None, Some(value)) => Term { from: None, scale: 0.0, offset: self.finite(side, &link.name, value)? },
                 (Some(_), Some(_)) => return Err(self.wrong(side, &link.name, "`channel` or `value`", "both")),
@@ -395,6 +404,7 @@ mod tests {
             ("scale = 0.017453292519943295", "", "a scale between \"deg\" and the policy's unit \"rad\""),
             ("scale = -1000.0", "scale = 0.0", "not zero"),
             ("scale = -1000.0", "scale = nan", "finite"),
+            ("scale = -1000.0", "scale = 3e38\n        offset = 3e38", "keep [-1, 1] finite"),
             ("channel = \"hip_angle\"", "channel = \"hip_angel\"", "hip_angel"),
             ("channel = \"hip_angle\"", "channel = \"knee_angle\"\nscale = 1.0", "to be fed once"),
             ("channel = \"hip_angle\"\n        offset = -0.5", "unused = true", "policy observation \"hip_angle\""),

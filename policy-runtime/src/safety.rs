@@ -32,7 +32,7 @@ pub struct GuardRules {
     /// When an action is too late, counted from the tick's release; the control period when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_secs: Option<f64>,
-    /// Faults, without reaching the policy's own action in between, that stop for good; never when absent.
+    /// Faults that stop for good; forgotten after as many ticks in a row with the policy's own action. Never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_faults: Option<NonZeroU32>,
 }
@@ -126,6 +126,8 @@ pub struct Terms {
     pub fallback: Option<Fallback>,
     /// Greatest age of an observation, seconds.
     pub max_observation_age_secs: Option<f64>,
+    /// The same where neither the line above nor the contract says.
+    pub assumed_max_observation_age_secs: Option<f64>,
     /// Ramps, limits and what the fallback needs.
     pub guards: Option<GuardRules>,
 }
@@ -134,10 +136,11 @@ impl Terms {
     /// `contract` with these terms.
     pub fn applied_to(&self, contract: &Contract) -> Contract {
         let contract = contract.clone();
+        let declared = self.max_observation_age_secs.or(contract.max_observation_age_secs);
         Contract {
             control_period_secs: self.control_period_secs.unwrap_or(contract.control_period_secs),
             fallback: self.fallback.unwrap_or(contract.fallback),
-            max_observation_age_secs: self.max_observation_age_secs.or(contract.max_observation_age_secs),
+            max_observation_age_secs: declared.or(self.assumed_max_observation_age_secs),
             guards: self.guards.clone().unwrap_or(contract.guards),
             ..contract
         }

@@ -75,6 +75,8 @@ pub struct Supervisor {
     phase: Phase,
     remaining_ticks: u32,
     faults: u32,
+    /// Ticks in a row with the policy's own action since the last fault.
+    good_in_a_row: u32,
     stop: Stop,
     has_last: bool,
     counters: Counters,
@@ -91,7 +93,8 @@ impl Supervisor {
     pub const fn new() -> Self {
         let counters =
             Counters { good: 0, limited: 0, ramping: 0, idle: 0, stopped: 0, fallbacks: [0; FaultKind::ALL.len()] };
-        Self { phase: Phase::Idle, remaining_ticks: 0, faults: 0, stop: Stop::Requested, has_last: false, counters }
+        let stop = Stop::Requested;
+        Self { phase: Phase::Idle, remaining_ticks: 0, faults: 0, good_in_a_row: 0, stop, has_last: false, counters }
     }
 
     /// Where it stands.
@@ -215,6 +218,7 @@ impl Supervisor {
         rules.write_fallback(last, observation, action);
         self.phase = Phase::Fallback;
         self.faults = self.faults.saturating_add(1);
+        self.good_in_a_row = 0;
         if rules.max_faults.is_some_and(|most| self.faults >= most.get()) {
             (self.phase, self.stop) = (Phase::Stopped, Stop::Faults(fault));
         }
@@ -234,7 +238,10 @@ impl Supervisor {
             }
             return Verdict::Ramping { remaining_ticks: self.remaining_ticks };
         }
-        self.faults = 0;
+        self.good_in_a_row = self.good_in_a_row.saturating_add(1);
+        if rules.max_faults.is_some_and(|most| self.good_in_a_row >= most.get()) {
+            self.faults = 0;
+        }
         limit(rules, action, last).map_or(Verdict::Good, |index| Verdict::Limited { index })
     }
 

@@ -1,13 +1,14 @@
 //! A new policy for a running loop: prepared on another thread, taken over between two ticks, the old one dropped
-//! elsewhere. The loop's side takes no lock, makes no system call and neither allocates nor frees.
+//! elsewhere. The loop's side waits for no lock, makes no system call and neither allocates nor frees.
 
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::guard::Observation;
+use crate::monitor::Monitor;
 use crate::policy::Policy;
 use crate::selfcheck::Golden;
 
@@ -33,31 +34,41 @@ pub enum Handover {
 pub struct Prepared {
     /// The new policy on the way in, the old one on the way out.
     pub policy: Policy,
+    /// What watches it: the numbers are one policy's and not another's.
+    pub monitor: Option<Monitor>,
     /// How it takes over.
     pub handover: Handover,
 }
 
+/// Where the two sides meet. Both only ever try the lock: whoever waited for it would have to be woken by the other, and a loop that is
+/// refused takes the policy a tick later.
+#[derive(Debug, Default)]
+struct Slots {
+    incoming: Option<Box<Prepared>>,
+    retired: Option<Box<Prepared>>,
+}
+
 /// The preparing side.
 #[derive(Debug)]
-pub struct SwapSender {
-    outgoing: SyncSender<Box<Prepared>>,
-    retired: Receiver<Box<Prepared>>,
-}
+pub struct SwapSender(Arc<Mutex<Slots>>);
 
 /// The loop's side.
 #[derive(Debug)]
-pub struct SwapPort {
-    incoming: Receiver<Box<Prepared>>,
-    outgoing: SyncSender<Box<Prepared>>,
-    /// Only where the other side has gone: dropping is not for the loop.
-    stranded: Option<Box<Prepared>>,
-}
+pub struct SwapPort(Arc<Mutex<Slots>>);
 
 /// Both sides of a hot swap. One policy is under way at a time.
 pub fn swap_line() -> (SwapSender, SwapPort) {
-    let (outgoing, incoming) = sync_channel(1);
-    let (retire, retired) = sync_channel(1);
-    (SwapSender { outgoing, retired }, SwapPort { incoming, outgoing: retire, stranded: None })
+    let slots = Arc::new(Mutex::new(Slots::default()));
+    (SwapSender(Arc::clone(&slots)), SwapPort(slots))
+}
+
+fn try_lock(slots: &Mutex<Slots>) -> Option<MutexGuard<'_, Slots>> {
+    match slots.try_lock() {
+        Ok(guard) => Some(guard),
+        // Slots are whole at every moment.
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Checks that `next` can take the place of `current`, and warms it up on golden observations (zeros without any).
@@ -86,47 +97,64 @@ pub fn prepare(current: &Policy, mut next: Policy, golden: &[Golden], handover: 
         let _ = next.step(0, &Observation { values, stamp_nanos: 0 }, &mut action);
     }
     next.reset();
-    Ok(Prepared { policy: next, handover })
+    Ok(Prepared { policy: next, monitor: None, handover })
+}
+
+impl Prepared {
+    /// With what watches it, where there is something.
+    #[must_use]
+    pub fn with_monitor(mut self, monitor: Option<Monitor>) -> Self {
+        self.monitor = monitor;
+        self
+    }
 }
 
 impl SwapSender {
     /// Hands a policy to the loop, waits until it has taken over, and drops the old one here. `false` where the loop
-    /// has ended or `give_up` says so; the new policy is then dropped here as well, or by whoever drops the loop.
-    pub fn swap(&self, prepared: Prepared, give_up: impl Fn() -> bool) -> bool {
-        if self.outgoing.try_send(Box::new(prepared)).is_err() {
-            return false;
-        }
+    /// has ended or `give_up` says so; what was handed over may then still take over, unless a later call brings another one first.
+    pub fn swap(&mut self, prepared: Prepared, give_up: impl Fn() -> bool) -> bool {
+        let mut waiting = Some(Box::new(prepared));
         loop {
-            match self.retired.try_recv() {
-                Ok(old) => {
-                    drop(old);
-                    return true;
+            // What comes out is dropped behind the lock, which the loop may want meanwhile.
+            let mut out = [None, None];
+            let mut done = false;
+            if let Some(mut slots) = try_lock(&self.0) {
+                match waiting.take() {
+                    Some(next) => out = [slots.retired.take(), slots.incoming.replace(next)],
+                    None => {
+                        out[0] = slots.retired.take();
+                        done = out[0].is_some();
+                    }
                 }
-                Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) if give_up() => return false,
-                // Waiting inside `recv` would make the loop's send wake this thread by a system call.
-                Err(TryRecvError::Empty) => std::thread::sleep(POLL),
             }
+            drop(out);
+            if done {
+                return true;
+            }
+            if Arc::strong_count(&self.0) < 2 || waiting.is_none() && give_up() {
+                return false;
+            }
+            std::thread::sleep(POLL);
         }
     }
 }
 
 impl SwapPort {
-    /// Between two ticks: the new policy takes `current`'s place, where there is one. Returns how it takes over.
-    pub fn accept(&mut self, current: &mut Policy) -> Option<Handover> {
-        if self.stranded.is_some() {
+    /// Between two ticks: the new policy takes `current`'s place, and its monitor `monitor`'s, where there is one. Returns how it takes over.
+    pub fn accept(&mut self, current: &mut Policy, monitor: &mut Option<Monitor>) -> Option<Handover> {
+        let mut slots = try_lock(&self.0)?;
+        // Until the other side has fetched the old one there is no room for another.
+        if slots.retired.is_some() {
             return None;
         }
-        let mut prepared = self.incoming.try_recv().ok()?;
+        let mut prepared = slots.incoming.take()?;
         if prepared.handover == Handover::Carry && !prepared.policy.carry_from(current) {
             prepared.handover = Handover::Reset;
         }
         std::mem::swap(current, &mut prepared.policy);
+        std::mem::swap(monitor, &mut prepared.monitor);
         let handover = prepared.handover;
-        if let Err(refused) = self.outgoing.try_send(prepared) {
-            let (std::sync::mpsc::TrySendError::Full(old) | std::sync::mpsc::TrySendError::Disconnected(old)) = refused;
-            self.stranded = Some(old);
-        }
+        slots.retired = Some(prepared);
         Some(handover)
     }
 }

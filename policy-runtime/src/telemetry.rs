@@ -15,7 +15,11 @@ use crate::ring::{Producer, pack, ring, unpack};
 /// Ticks between the loop and the writing thread: four seconds at 1 kHz.
 const RING_TICKS: usize = 4096;
 /// Words before the packed values.
-const HEAD_WORDS: usize = 5;
+const HEAD_WORDS: usize = 6;
+
+/// Above the monitor's sum: there is one, and it is raised.
+const MONITORED: u64 = 1 << 32;
+const RAISED: u64 = 1 << 33;
 
 /// One tick.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +38,8 @@ pub struct Tick<'a> {
     pub observation: &'a [f32],
     /// `[action]`, the policy's channels.
     pub action: &'a [f32],
+    /// The monitor's sum after this tick, and whether it is raised; `None` without a monitor.
+    pub monitor: Option<(f32, bool)>,
 }
 
 /// The loop's side.
@@ -59,7 +65,10 @@ impl Telemetry {
             Some(row) => {
                 unpack(&row[HEAD_WORDS..], &mut observation);
                 unpack(&row[HEAD_WORDS + observation_words..], &mut action);
+                let watched = row[5] & MONITORED != 0;
                 let line = json!({
+                    "monitor_sum": watched.then(|| f32::from_bits(row[5] as u32)),
+                    "monitor_raised": watched.then_some(row[5] & RAISED != 0),
                     "tick": row[0],
                     "release_nanos": row[1],
                     "wake_nanos": row[2].saturating_sub(row[1]),
@@ -80,7 +89,10 @@ impl Telemetry {
     /// Hands over one tick; dropped and counted when the writing thread is behind.
     pub fn push(&mut self, tick: &Tick<'_>) {
         let code = u64::from(verdict_code(tick.verdict));
-        let head = [tick.tick, tick.release_nanos, tick.woke_nanos, tick.done_nanos, code];
+        let monitor = tick
+            .monitor
+            .map_or(0, |(sum, raised)| u64::from(sum.to_bits()) | MONITORED | if raised { RAISED } else { 0 });
+        let head = [tick.tick, tick.release_nanos, tick.woke_nanos, tick.done_nanos, code, monitor];
         self.ticks.push(head.into_iter().chain(pack(tick.observation)).chain(pack(tick.action)));
     }
 

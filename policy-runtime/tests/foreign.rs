@@ -218,8 +218,8 @@ fn a_swap_carries_state_of_the_same_shape_and_resets_any_other() {
         (EngineChoice::Native, Handover::Reset, &lstm, false),
         (EngineChoice::Native, Handover::Carry, &gru, false),
     ] {
-        let (sender, port) = swap_line();
-        let mut controller = Controller::new(policy(&lstm, EngineChoice::Native)).with_swaps(port);
+        let (mut sender, port) = swap_line();
+        let mut controller = Controller::without_contract(policy(&lstm, EngineChoice::Native)).with_swaps(port);
         controller.enter();
         let mut action = vec![0.0; through[0].len()];
         for values in &rows[..2] {

@@ -70,12 +70,14 @@ fn whatever_happens_commands_are_safe_and_transitions_are_the_documented_ones() 
         let rules = rules(fallback, &mut draws);
         let mut supervisor = Supervisor::new();
         let (mut last, mut previous) = ([f32::NAN; 3], None);
+        // Faults, and good ticks in a row since the last one, as docs/RUNTIME.md counts them.
+        let (mut faults, mut good_in_a_row) = (0, 0);
         for tick in 0..TICKS {
             match draws.next_u64() % 40 {
-                0..4 => drop(supervisor.enter(&rules)),
+                0..4 => faults = if supervisor.enter(&rules) { 0 } else { faults },
                 4 => drop(supervisor.exit(&rules)),
                 5 => supervisor.stop(),
-                6 => drop(supervisor.rearm()),
+                6 => faults = if supervisor.rearm() { 0 } else { faults },
                 _ => {}
             }
             let before = supervisor.phase();
@@ -97,6 +99,20 @@ fn whatever_happens_commands_are_safe_and_transitions_are_the_documented_ones() 
             }
             if let Verdict::Fallback(fault) = verdict {
                 assert_eq!(Err(fault), checked.and_then(|()| rules.check_action(&policy)), "{context}");
+            }
+            match verdict {
+                Verdict::Fallback(_) => (faults, good_in_a_row) = (faults + 1, 0),
+                Verdict::Good | Verdict::Limited { .. } => good_in_a_row += 1,
+                _ => {}
+            }
+            if let Some(most) = rules.max_faults {
+                if good_in_a_row >= most.get() {
+                    faults = 0;
+                }
+                if matches!(verdict, Verdict::Fallback(_)) {
+                    let stopped = supervisor.phase() == Phase::Stopped;
+                    assert_eq!(stopped, faults >= most.get(), "{context}: {faults} faults of {most}");
+                }
             }
             let driven = matches!(verdict, Verdict::Good | Verdict::Limited { .. } | Verdict::Ramping { .. });
             if let Some(previous) = previous.filter(|_| driven) {
@@ -144,22 +160,39 @@ fn the_entry_ramp_is_straight_and_ends_exactly_at_the_policy() {
 #[test]
 fn a_flapping_sensor_latches_and_only_rearming_helps() {
     let guard = Guard { observation_width: 2, action_width: 3, max_age_nanos: None, fallback: Fallback::Hold };
-    let rules = Rules {
-        entry_ticks: 3,
-        max_faults: NonZeroU32::new(4),
-        ..Rules::new(guard, Bounds { low: &LOW, high: &HIGH })
-    };
-    let (mut supervisor, mut last) = (Supervisor::new(), [0.0; 3]);
-    supervisor.enter(&rules);
-    let mut verdicts = Vec::new();
-    for tick in 0..12 {
-        let proposal = if tick % 2 == 0 { Err(Fault::Engine) } else { Ok(()) };
-        verdicts.push(supervisor.decide(&rules, proposal, &[0.0; 2], &mut [0.5, 0.5, 0.5], &mut last));
+    for entry_ticks in [0, 1, 3] {
+        let rules = Rules {
+            entry_ticks,
+            max_faults: NonZeroU32::new(4),
+            ..Rules::new(guard, Bounds { low: &LOW, high: &HIGH })
+        };
+        let (mut supervisor, mut last) = (Supervisor::new(), [0.0; 3]);
+        supervisor.enter(&rules);
+        let mut verdicts = Vec::new();
+        for tick in 0..12 {
+            let proposal = if tick % 2 == 0 { Err(Fault::Engine) } else { Ok(()) };
+            verdicts.push(supervisor.decide(&rules, proposal, &[0.0; 2], &mut [0.5, 0.5, 0.5], &mut last));
+        }
+        assert_eq!(verdicts[6], Verdict::Fallback(Fault::Engine), "the fourth fault");
+        assert!(verdicts[7..].iter().all(|verdict| *verdict == Verdict::Stopped(Stop::Faults(Fault::Engine))));
+        assert!(!supervisor.enter(&rules) && !supervisor.exit(&rules) && supervisor.phase() == Phase::Stopped);
+        assert!(supervisor.rearm() && supervisor.phase() == Phase::Idle && supervisor.enter(&rules));
     }
-    assert_eq!(verdicts[6], Verdict::Fallback(Fault::Engine), "the fourth fault");
-    assert!(verdicts[7..].iter().all(|verdict| *verdict == Verdict::Stopped(Stop::Faults(Fault::Engine))));
-    assert!(!supervisor.enter(&rules) && !supervisor.exit(&rules) && supervisor.phase() == Phase::Stopped);
-    assert!(supervisor.rearm() && supervisor.phase() == Phase::Idle && supervisor.enter(&rules));
+}
+
+#[test]
+fn faults_are_forgotten_after_as_many_good_ticks_in_a_row_and_not_before() {
+    let guard = Guard { observation_width: 2, action_width: 3, max_age_nanos: None, fallback: Fallback::Hold };
+    let rules = Rules { max_faults: NonZeroU32::new(4), ..Rules::new(guard, Bounds { low: &LOW, high: &HIGH }) };
+    for (good_between, stops) in [(3, true), (4, false)] {
+        let (mut supervisor, mut last) = (Supervisor::new(), [0.0; 3]);
+        supervisor.enter(&rules);
+        for tick in 0..100 {
+            let proposal = if tick % (good_between + 1) == 0 { Err(Fault::Engine) } else { Ok(()) };
+            let _ = supervisor.decide(&rules, proposal, &[0.0; 2], &mut [0.5, 0.5, 0.5], &mut last);
+        }
+        assert_eq!(supervisor.phase() == Phase::Stopped, stops, "{good_between} good ticks between two faults");
+    }
 }
 
 #[test]

@@ -78,9 +78,9 @@ fn run_keeps_the_rate_and_counts_every_tick() {
         let told = json(&output);
         // On a busy machine some actions come late.
         assert_eq!((told["engine"].as_str(), told["fallbacks"].as_u64()), (Some(engine), told["late"].as_u64()));
-        // A busy machine may skip releases; each is then a missed deadline.
+        // A hundred and one at rest. A busy machine may skip releases; each is then a missed deadline.
         let ticks = told["ticks"].as_u64().unwrap();
-        assert!(ticks <= 100 && ticks + told["missed_deadlines"].as_u64().unwrap() >= 100, "{told}");
+        assert!(ticks <= 101 && ticks + told["missed_deadlines"].as_u64().unwrap() >= 100, "{told}");
         let step = |name: &str| told["step"][name].as_u64().unwrap();
         assert!(
             0 < step("p50_nanos") && step("p50_nanos") <= step("p99_nanos") && step("p999_nanos") <= step("max_nanos")

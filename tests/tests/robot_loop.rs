@@ -75,7 +75,7 @@ fn agree(action: &[f32], wanted: &[f32]) -> bool {
 }
 
 #[test]
-fn a_recorded_file_gives_one_action_and_one_line_per_frame() {
+fn a_recorded_file_gives_one_action_and_one_line_per_frame_and_one_at_rest() {
     let folder = tempfile::tempdir().unwrap();
     let path = bundle(folder.path());
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -84,11 +84,13 @@ fn a_recorded_file_gives_one_action_and_one_line_per_frame() {
     let (observe, act_to, telemetry) = (format!("file:{}", at("in")), format!("file:{}", at("out")), at("ticks.jsonl"));
     let args = ["--rate", "200", "--observe", &observe, "--act", &act_to, "--telemetry", &telemetry, "--json"];
     let told = told(&start(&path, &args).wait_with_output().unwrap());
-    assert_eq!((told["ticks"].as_u64(), told["telemetry_dropped"].as_u64()), (Some(60), Some(0)), "{told}");
+    assert_eq!((told["ticks"].as_u64(), told["telemetry_dropped"].as_u64()), (Some(61), Some(0)), "{told}");
     let lines = fs::read_to_string(at("ticks.jsonl")).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let actions = actions(&fs::read(at("out")).unwrap());
-    assert_eq!((actions.len(), lines.len()), (60, 60));
+    let mut actions = actions(&fs::read(at("out")).unwrap());
+    assert_eq!((actions.len(), lines.len()), (61, 61));
+    let (last, _) = actions.pop().unwrap();
+    assert_eq!((last.code, lines[60]["verdict"].as_str()), (3, Some("idle")), "the end is at rest");
     let mut good = 0;
     for (tick, ((header, action), line)) in actions.iter().zip(&lines).enumerate() {
         assert_eq!((header.sequence, line["tick"].as_u64()), (tick as u64, Some(tick as u64)));
@@ -117,7 +119,8 @@ fn udp_frames_that_are_lost_doubled_swapped_cut_or_altered_are_told_apart() {
     robot.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (observe, act_to) = (format!("udp:{port}"), format!("udp:{}", robot.local_addr().unwrap()));
-    let args = ["--seconds", "4", "--observe", &observe, "--act", &act_to, "--stamp-arrival", "--json"];
+    let args =
+        ["--seconds", "4", "--observe", &observe, "--act", &act_to, "--stamp-arrival", "--max-age", "60", "--json"];
     let child = start(&path, &args);
     let mut bytes = vec![0; 2 * frame_bytes(ACTION)];
     let mut receive = || robot.recv(&mut bytes).ok().map(|length| actions(&bytes[..length])[0]);
@@ -155,6 +158,134 @@ fn udp_frames_that_are_lost_doubled_swapped_cut_or_altered_are_told_apart() {
     let frames = ["accepted", "lost", "duplicated", "reordered", "malformed", "restarts"].map(|of| count(&told, of));
     assert_eq!(frames, [6, 2, 1, 1, 4, 0], "{told}");
     assert!(told["fallbacks_by_fault"]["ObservationNotFinite"].as_u64() > Some(0), "{told}");
+}
+
+/// A robot with the policy's own channels, less what the caller says.
+fn robot_file(more: &str, action: &str) -> String {
+    let contract = contract(OBSERVATION, ACTION);
+    let mut file = format!("robot = \"same\"\n{more}\n");
+    for channel in &contract.observation {
+        let (name, unit) = (&channel.name, &channel.unit);
+        file += &format!("[[observation]]\nname = \"{name}\"\nchannel = \"{name}\"\nunit = \"{unit}\"\n");
+    }
+    for channel in &contract.action {
+        let (name, unit) = (&channel.name, &channel.unit);
+        file += &format!("[[action]]\nname = \"{name}\"\nchannel = \"{name}\"\nunit = \"{unit}\"\n{action}\n");
+    }
+    file
+}
+
+fn free_port() -> std::net::SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_sensor_that_falls_silent_is_noticed_without_anyone_having_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let robot = UdpSocket::bind("127.0.0.1:0").unwrap();
+    robot.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let port = free_port();
+    let (observe, act_to) = (format!("udp:{port}"), format!("udp:{}", robot.local_addr().unwrap()));
+    for (more, limit_secs) in [(&[][..], 0.024), (&["--max-age", "0.1"], 0.1)] {
+        let args = ["--seconds", "1.5", "--observe", &observe, "--act", &act_to, "--stamp-arrival", "--json"];
+        let child = start(&path, &[&args, more].concat());
+        let mut bytes = vec![0; 2 * frame_bytes(ACTION)];
+        let mut codes = Vec::new();
+        for tick in 0.. {
+            let length = robot.recv(&mut bytes).unwrap();
+            codes.push(actions(&bytes[..length])[0].0.code);
+            if tick == 5 {
+                robot.send_to(&frame(0, &values(0)), port).unwrap();
+            }
+            if tick > 8 && codes.last() == Some(&3) {
+                break;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told = told(&output);
+        let good = codes.iter().filter(|code| **code == 0).count() as f64;
+        // One period of slack: a tick may see the frame at once, or nearly a period later.
+        assert!(good > 0.0 && good * 0.008 < limit_secs + 0.02, "{good} good ticks, {told}");
+        assert!(told["fallbacks_by_fault"]["ObservationStale"].as_u64() > Some(50), "{told}");
+        assert!((told["max_observation_age_secs"].as_f64().unwrap() - limit_secs).abs() < 1e-9, "{told}");
+        assert_eq!(said.contains("3 control periods"), more.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn whatever_ends_the_loop_the_last_action_is_the_one_at_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (inputs, outputs, robot) = (format!("file:{}", at("in")), format!("file:{}", at("out")), at("robot.toml"));
+    fs::write(at("in"), (0..40).flat_map(|tick| frame(tick, &values(tick))).collect::<Vec<u8>>()).unwrap();
+    fs::write(&robot, robot_file("fallback = \"zero\"", "")).unwrap();
+    for (seconds, interrupt) in [("0.1", false), ("60", false), ("60", true)] {
+        let child = start(&path, &["--observe", &inputs, "--act", &outputs, "--robot", &robot, "--seconds", seconds]);
+        if interrupt {
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        }
+        let code = child.wait_with_output().unwrap().status.code();
+        assert!(code == Some(0) || interrupt && code == Some(130), "{code:?}");
+        let actions = actions(&fs::read(at("out")).unwrap());
+        let (last, before) = actions.split_last().unwrap();
+        assert_eq!((last.0.code, last.1), (3, [0.0; ACTION]), "{seconds} s");
+        assert!(before.iter().all(|(header, _)| header.code != 3), "one is enough");
+    }
+}
+
+#[test]
+fn made_up_observations_move_no_actuator_and_actions_are_the_robots_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for act_to in ["stdout", "udp:127.0.0.1:9"] {
+        let output = start(&path, &["--act", act_to, "--seconds", "0.1"]).wait_with_output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{message}");
+        assert!(message.contains("made-up observations") && message.contains("--observe"), "{message}");
+    }
+    // Into a file nothing moves; it has the robot's units all the same.
+    fs::write(at("robot.toml"), robot_file("", "scale = -1000.0")).unwrap();
+    let (act_to, robot, log) = (format!("file:{}", at("out")), at("robot.toml"), at("log"));
+    let args = ["--seconds", "0.2", "--act", &act_to, "--robot", &robot, "--telemetry", &log, "--json"];
+    told(&start(&path, &args).wait_with_output().unwrap());
+    let lines = fs::read_to_string(&log).unwrap();
+    let mut moved = false;
+    for ((_, command), line) in actions(&fs::read(at("out")).unwrap()).iter().zip(lines.lines()) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (command, action) in command.iter().zip(line["action"].as_array().unwrap()) {
+            let wanted = -1000.0 * action.as_f64().unwrap() as f32;
+            assert!((command - wanted).abs() <= 1e-4 * wanted.abs(), "{command} {wanted}");
+            moved |= wanted != 0.0;
+        }
+    }
+    assert!(moved);
+}
+
+#[test]
+fn a_sink_that_is_gone_or_stuck_ends_the_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let observe = format!("udp:{}", free_port());
+    // Nobody reads any more: it ends of itself.
+    let mut child = start(&path, &["--observe", &observe, "--act", "stdout", "--rate", "500"]);
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cannot write the actions"), "{message}");
+    // Somebody holds the pipe and does not read.
+    let mut child = start(&path, &["--observe", &observe, "--act", "stdout", "--rate", "5000", "--seconds", "1"]);
+    let held = child.stdout.take().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("nobody takes what is written"), "{message}");
+    drop(held);
 }
 
 #[test]
@@ -211,6 +342,37 @@ fn a_replaced_bundle_takes_over_and_a_wrong_one_is_refused() {
     assert_eq!(told["swaps"], 1, "{told}");
     let refused = told["swaps_refused"][0].as_str().unwrap();
     assert!(refused.contains("altered or truncated"), "{refused}");
+    let model = path.join("policy.onnx");
+    let output = start(&model, &["--seconds", "0.1", "--watch"]).wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("watch a bundle's folder"), "{message}");
+}
+
+#[test]
+fn a_bundle_whose_files_come_one_after_the_other_takes_over_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bundle(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let text = path.display().to_string();
+    let good = |args: &[&str]| assert_eq!(hype_policy(args).status.code(), Some(0), "{args:?}");
+    good(&["keygen", "-o", &at("maker")]);
+    good(&["sign", &text, "--key", &at("maker.key"), "--serial", "5"]);
+    let child = start(&path, &["--seconds", "4.5", "--watch", "--trust", &at("maker.pub"), "--json"]);
+    std::thread::sleep(Duration::from_millis(1000));
+    let (manifest, model) = (path.join("manifest.json"), path.join("policy.onnx"));
+    fs::rename(&model, at("kept.onnx")).unwrap();
+    let edited = fs::read_to_string(&manifest).unwrap().replace("\"maker\": \"test\"", "\"maker\": \"somebody\"");
+    fs::write(&manifest, edited).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    fs::rename(at("kept.onnx"), &model).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    // Whole, but not yet signed: only the signature changes.
+    good(&["sign", &text, "--key", &at("maker.key"), "--serial", "6"]);
+    let told = told(&child.wait_with_output().unwrap());
+    assert_eq!(told["swaps"], 1, "{told}");
+    let refused = told["swaps_refused"].to_string();
+    assert!(refused.contains("policy.onnx is missing") && refused.contains("altered"), "{refused}");
 }
 
 fn hype_policy(args: &[&str]) -> Output {
@@ -339,7 +501,21 @@ fn a_fitted_monitor_is_quiet_where_it_was_fitted_and_raises_elsewhere() {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(run("nominal", &[])["monitor_alarms"], 0);
-    assert!(run("elsewhere", &[])["monitor_alarms"].as_u64() > Some(0));
+    let (log, frames) = (at("elsewhere.jsonl"), at("out"));
+    let observe = format!("file:{}", at("elsewhere"));
+    let act_to = format!("file:{frames}");
+    let args = ["--rate", "400", "--observe", &observe, "--act", &act_to, "--telemetry", &log, "--json"];
+    let output = start(&path, &args).wait_with_output().unwrap();
+    let told = told(&output);
+    assert!(told["monitor_alarms"].as_u64() > Some(0) && told["monitor_raised"] == true, "{told}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the monitor RAISED"), "{said}");
+    let lines: Vec<Value> =
+        fs::read_to_string(&log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = lines.iter().position(|line| line["monitor_raised"] == true).unwrap();
+    assert!(lines[first]["monitor_sum"].as_f64() > lines[first - 1]["monitor_sum"].as_f64());
+    let flags: Vec<bool> = actions(&fs::read(&frames).unwrap()).iter().map(|(it, _)| it.code >> 16 == 1).collect();
+    assert_eq!(flags.iter().position(|raised| *raised), Some(first + 1), "the next action's code has it");
     assert_eq!(hype_policy(&["verify", &bundle]).status.code(), Some(0));
     let flash = [fs::read(path.join("policy-int8.hpb")).unwrap(), fs::read(section).unwrap()].concat();
     let flash = BlobFile::new(&flash);

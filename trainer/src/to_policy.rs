@@ -10,7 +10,7 @@ use crate::reward::discriminator;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use export::Reference;
-use policy_runtime::contract::Channel;
+use policy_runtime::contract::{Channel, default_max_observation_age_secs};
 use policy_runtime::kernel::Activation;
 use policy_runtime::spec::{Dense, Mlp, Normalizer, Reduction, Squash};
 use policy_runtime::{Contract, DiscriminatorGraph, Fallback, PolicyGraph};
@@ -34,7 +34,7 @@ pub fn contract(task: &Task) -> Contract {
         action: channels(&task.action),
         control_period_secs: task.control_period_secs,
         fallback: Fallback::default(),
-        max_observation_age_secs: None,
+        max_observation_age_secs: Some(default_max_observation_age_secs(task.control_period_secs)),
         guards: Default::default(),
     }
 }

@@ -2,19 +2,18 @@
 
 use std::hint::black_box;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::latency::{Latency, head};
 use super::ort::Onnxruntime;
-use super::{Outcome, Subject, counting, recorded_observations};
-use crate::bundle::Bundle;
+use super::subject::Opened;
+use super::{Outcome, Subject, counting};
 use crate::engine::layout::LayoutOptions;
 use crate::engine::{EngineChoice, Kernels};
 use crate::error::{Error, Result};
-use crate::files::{MAX_ONNX_BYTES, read_bounded};
 use crate::guard::Observation;
 use crate::policy::Policy;
 use crate::realtime::{now_nanos, sleep_until};
@@ -94,11 +93,12 @@ impl Contestant {
 
 pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
     let path = &args.subject.path;
-    let (mut contestants, notes) = contestants(path, &args.subject.names.options(), args.peers)?;
+    let opened = args.subject.open()?;
+    let (mut contestants, notes) = contestants(&opened, &args.subject.names.options(), args.peers)?;
     let Some(Engine::Policy(first)) = contestants.first().map(|contestant| &contestant.engine) else {
         return Err(Error::malformed(path.display().to_string(), "a policy that an engine runs", "none"));
     };
-    let (observations, source) = recorded_observations(path, first)?;
+    let (observations, source) = opened.observations(first);
     let mut action = vec![0.0; first.action_width()];
     let differences = differences(&mut contestants, &observations, &mut action)?;
 
@@ -187,10 +187,10 @@ fn differences(contestants: &mut [Contestant], observations: &[Vec<f32>], action
 }
 
 /// Who takes part, the policy as it would be loaded first; and who cannot, with the reason.
-fn contestants(path: &Path, names: &LayoutOptions, peers: bool) -> Result<(Vec<Contestant>, Vec<String>)> {
+fn contestants(opened: &Opened, names: &LayoutOptions, peers: bool) -> Result<(Vec<Contestant>, Vec<String>)> {
     let (mut contestants, mut notes) = (Vec::new(), Vec::new());
     let mut add = |choice: EngineChoice| -> Result<()> {
-        match Policy::load_as(path, choice, names) {
+        match opened.policy(choice, names) {
             Ok(policy) => contestants.push(Contestant::new(choice.to_string(), Engine::Policy(Box::new(policy)))?),
             Err(Error::Unsupported { reason, .. }) if choice.insists_on_native() => {
                 notes.push(format!("{choice} cannot run it: {reason}"));
@@ -206,15 +206,13 @@ fn contestants(path: &Path, names: &LayoutOptions, peers: bool) -> Result<(Vec<C
         match std::env::var_os(ORT_DYLIB_PATH).map(PathBuf::from) {
             None => notes.push(format!("onnxruntime takes no part: {ORT_DYLIB_PATH} names no shared library")),
             Some(library) => {
-                let bytes =
-                    if path.is_dir() { Bundle::open(path)?.policy } else { read_bounded(path, MAX_ONNX_BYTES)? };
                 let layout = contestants.first().and_then(|contestant| match &contestant.engine {
                     Engine::Policy(policy) => Some((policy.layout()?, policy.action_width())),
                     Engine::Onnxruntime(_) => None,
                 });
                 let none = || Error::malformed("the model", "known inputs and outputs", "none");
                 let (layout, action_width) = layout.ok_or_else(none)?;
-                let ort = Onnxruntime::new(&library, &bytes, layout, action_width)?;
+                let ort = Onnxruntime::new(&library, opened.model(), layout, action_width)?;
                 notes.push(format!("onnxruntime {}, one thread; its own heap is not counted", ort.version()));
                 contestants.push(Contestant::new("onnxruntime", Engine::Onnxruntime(Box::new(ort)))?);
             }

@@ -1,34 +1,33 @@
-//! The loop of `hype-policy run`, and what it reports.
+//! The loop of `hype-policy run`.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::latency::{Latency, head};
-use super::watch::Watch;
-use super::{Outcome, recorded_observations, rounded};
-use crate::bundle::Bundle;
-use crate::contract::nanos_from_secs;
+use super::latency::Latency;
+use super::notices::Notices;
+use super::report::{Measured, Setting, extend, report};
+use super::subject::Opened;
+use super::watch::{Watch, fingerprint, watching};
+use super::{Outcome, rounded};
+use crate::contract::{DEFAULT_MAX_AGE_PERIODS, default_max_observation_age_secs, nanos_from_secs};
 use crate::controller::Controller;
-use crate::discriminator::Discriminator;
 use crate::engine::EngineChoice;
 use crate::engine::layout::LayoutOptions;
-use crate::error::{Error, Kind, Result};
-use crate::frame::{Arrivals, verdict_code};
-use crate::guard::{Fault, FaultKind, Observation, Verdict};
+use crate::error::{Error, Result};
+use crate::frame::{MONITOR_RAISED, verdict_code};
+use crate::guard::{Observation, Verdict};
 use crate::link::{Inbox, Sink, Source, Stamps};
-use crate::monitor::{Monitor, Score};
 use crate::policy::Policy;
-use crate::realtime::{Grant, enter_realtime, leave_realtime, now_nanos, sleep_until};
+use crate::realtime::{enter_realtime, leave_realtime, now_nanos, sleep_until};
 use crate::robot::{Mapping, RobotFile};
 use crate::safety::Terms;
 use crate::signature::Trust;
-use crate::supervisor::Phase;
 use crate::swap::Handover;
 use crate::telemetry::{Telemetry, Tick};
 use crate::timing::{FixedRate, Spread};
@@ -65,6 +64,7 @@ pub(super) struct LoopOptions<'a> {
     pub(super) observe: Observe,
     pub(super) act: Act,
     pub(super) stamps: Stamps,
+    pub(super) max_age_secs: Option<f64>,
     pub(super) realtime: Option<(i32, Option<usize>)>,
     pub(super) telemetry: Option<&'a Path>,
     pub(super) watch: Option<Handover>,
@@ -84,6 +84,7 @@ impl<'a> LoopOptions<'a> {
             observe: Observe::Golden,
             act: Act::None,
             stamps: Stamps::Sender,
+            max_age_secs: None,
             realtime: None,
             telemetry: None,
             watch: None,
@@ -114,39 +115,48 @@ impl<'a> LoopOptions<'a> {
         }
     }
 
+    /// What this robot declares instead of the contract, and what was assumed where neither says.
+    fn terms(&self, policy: &Policy, control_period_secs: f64) -> (Terms, Option<String>) {
+        let robot = self.robot.map(RobotFile::terms).unwrap_or_default();
+        let live = matches!(self.observe, Observe::Stdin | Observe::Udp(_));
+        let assumed = live.then(|| default_max_observation_age_secs(control_period_secs));
+        let terms = Terms {
+            control_period_secs: Some(control_period_secs),
+            max_observation_age_secs: self.max_age_secs.or(robot.max_observation_age_secs),
+            assumed_max_observation_age_secs: assumed,
+            ..robot
+        };
+        let declared = policy.contract().and_then(|contract| contract.max_observation_age_secs);
+        let note = assumed.filter(|_| terms.max_observation_age_secs.or(declared).is_none()).map(|secs| {
+            format!(
+                "note: the contract has no max_observation_age_secs; {DEFAULT_MAX_AGE_PERIODS} control periods, {} s, are assumed \
+                 (--max-age SECS says otherwise)",
+                rounded(secs)
+            )
+        });
+        (terms, note)
+    }
+
     /// When the loop ends of itself, after its start.
     fn seconds(&self) -> Option<f64> {
         self.seconds.or((self.observe == Observe::Golden).then_some(DEFAULT_SECONDS))
     }
 }
 
-/// What the loop measured.
-struct Measured {
-    step: Latency,
-    wake: Latency,
-    lateness: Spread,
-    period: Spread,
-    ticks: u64,
-    missed: u64,
-    first_fault: Option<Fault>,
-    arrivals: Arrivals,
-    interrupted: bool,
-    grants: Vec<Grant>,
-}
-
 pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> Result<Outcome> {
     let path = options.path;
-    let bundle = match options.trust {
-        Some(trust) => Some(trust.open(path)?.0),
-        None if path.is_dir() => Some(Bundle::open(path)?),
-        None => None,
-    };
-    let mut policy = match &bundle {
-        Some(bundle) => Policy::from_bundle(bundle, options.engine).map_err(|error| error.within(path.display()))?,
-        None => Policy::load_as(path, options.engine, &options.names)?,
-    };
-    let mut monitor = bundle.as_ref().map(|bundle| watching(bundle, options.engine)).transpose()?.flatten();
-    let (rows, rows_from) = recorded_observations(path, &policy)?;
+    if options.observe == Observe::Golden && matches!(options.act, Act::Stdout | Act::Udp(_)) {
+        return Err(Error::Unsupported {
+            thing: "--act with --observe golden".into(),
+            reason: "it would drive actuators by made-up observations".into(),
+            hint: "say where observations come from with --observe, or write the actions to a file with --act file:PATH",
+        });
+    }
+    let seen = options.watch.and_then(|_| fingerprint(path, options.trust.is_some()));
+    let opened = Opened::read(path, options.trust)?;
+    let mut policy = opened.policy(options.engine, &options.names)?;
+    let monitor = opened.bundle().map(|bundle| watching(bundle, options.engine)).transpose()?.flatten();
+    let (rows, rows_from) = opened.observations(&policy);
     let contract_rate = policy.contract().map(|contract| 1.0 / contract.control_period_secs);
     if contract_rate.is_none() && (options.observe != Observe::Golden || options.act != Act::None) {
         return Err(Error::Unsupported {
@@ -163,43 +173,59 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
         hint: "give --rate",
     })?;
     let period = NonZeroU64::new(nanos_from_secs(1.0 / rate_hz)).unwrap_or(NonZeroU64::MIN);
-    let terms =
-        Terms { control_period_secs: Some(1.0 / rate_hz), ..options.robot.map(RobotFile::terms).unwrap_or_default() };
+    let (terms, note) = options.terms(&policy, 1.0 / rate_hz);
     policy.adopt(&terms)?;
+    if let Some(note) = &note {
+        // Standard error may be closed; the report says it too.
+        let _ = writeln!(std::io::stderr(), "{note}");
+    }
     let mapping = match (options.robot, policy.contract()) {
-        // Golden observations are the policy's own.
-        (Some(robot), Some(contract)) if options.observe != Observe::Golden => Some(robot.mapping(contract)?),
-        (Some(robot), Some(contract)) => robot.mapping(contract).map(|_| None)?,
+        (Some(robot), Some(contract)) => Some(robot.mapping(contract)?),
         _ => None,
     };
+    let mapping = mapping.as_ref();
+    // Golden observations are the policy's own.
+    let observe = mapping.filter(|_| options.observe != Observe::Golden);
 
     let (observation_width, action_width) = (policy.observation_width(), policy.action_width());
-    let robot_widths = mapping
-        .as_ref()
-        .map_or((observation_width, action_width), |map| (map.robot_observation_width(), map.robot_action_width()));
+    let wire_observation = observe.map_or(observation_width, Mapping::robot_observation_width);
+    let wire_action = mapping.map_or(action_width, Mapping::robot_action_width);
     let engine = policy.engine_name();
     let watch = match options.watch {
-        Some(handover) => Some(Watch::start(path, options.engine, terms, options.trust.cloned(), handover)?),
+        Some(handover) => {
+            let trust = options.trust.cloned();
+            Some(Watch::start(&opened, seen, options.engine, terms, trust, handover)?)
+        }
         None => None,
     };
-    let mut controller = Controller::new(policy);
+    let mut controller = match policy.contract() {
+        Some(_) => Controller::new(policy)?,
+        None => Controller::without_contract(policy),
+    };
     controller.warm_up(&rows, WARM_UP_STEPS);
     let (watch, port) = watch.unzip();
     if let Some(port) = port {
         controller = controller.with_swaps(port);
     }
-    let mut source = options.source(rows, robot_widths.0)?;
-    let mut sink = options.sink(robot_widths.1)?;
+    if let Some(monitor) = monitor {
+        controller = controller.with_monitor(monitor);
+    }
+    let source = options.source(rows, wire_observation)?;
+    let sink = options.sink(wire_action)?;
     let to_file = |path| Telemetry::to_file(path, observation_width, action_width);
-    let mut telemetry = options.telemetry.map(to_file).transpose()?;
-    let inbox = Inbox::new(robot_widths.0, options.stamps);
+    let telemetry = options.telemetry.map(to_file).transpose()?;
+    let max_age_nanos = controller.policy().rules().guard.max_age_nanos;
+    let patience_nanos =
+        max_age_nanos.unwrap_or_else(|| nanos_from_secs(default_max_observation_age_secs(1.0 / rate_hz)));
+    let inbox = Inbox::new(wire_observation, options.stamps, patience_nanos);
 
-    let ends = (&mut source, &mut sink, &mut telemetry);
-    let measured =
-        drive(options, (&mut controller, monitor.as_mut()), inbox, ends, mapping.as_ref(), period, interrupted)?;
+    let mut ends = Ends { inbox, source, sink, telemetry, notices: Notices::start(), observe, act: mapping };
+    let measured = drive(options, &mut controller, &mut ends, period, interrupted)?;
     let swaps_refused = watch.map(Watch::finish).unwrap_or_default();
-    let actions_dropped = sink.finish()?;
-    let telemetry_dropped = telemetry.map(Telemetry::finish).transpose()?;
+    ends.notices.finish();
+    let observations_dropped = ends.source.dropped();
+    let actions_dropped = ends.sink.finish()?;
+    let telemetry_dropped = ends.telemetry.map(Telemetry::finish).transpose()?;
 
     let observations = match &options.observe {
         Observe::Golden => rows_from.to_owned(),
@@ -207,55 +233,57 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
         Observe::Udp(address) => format!("UDP {address}"),
         Observe::File(path) => path.display().to_string(),
     };
-    let mut outcome = report(&measured, &controller, rate_hz, contract_rate, &observations, path, engine);
-    if let Some(monitor) = &monitor {
-        let now = if monitor.is_raised() { ", and is raised now" } else { "" };
-        outcome.text += &format!("monitor: raised {} times{now}\n", monitor.alarms());
-    }
+    let setting = Setting { path, engine, rate_hz, contract_rate, observations: &observations };
+    let mut outcome = report(&measured, &controller, &setting);
     let told = json!({
-        "monitor_alarms": monitor.as_ref().map(Monitor::alarms),
-        "monitor_raised": monitor.as_ref().map(Monitor::is_raised),
+        "observations_dropped": observations_dropped,
         "actions_dropped": actions_dropped,
         "telemetry_dropped": telemetry_dropped,
         "swaps_refused": swaps_refused,
+        "note": note,
     });
     extend(&mut outcome.json, told);
+    outcome.text += &note.map_or_else(String::new, |note| format!("{note}\n"));
     for refused in &swaps_refused {
         outcome.text += &format!("a new bundle was refused: {refused}\n");
     }
-    if actions_dropped + telemetry_dropped.unwrap_or(0) > 0 {
-        let lines = telemetry_dropped.unwrap_or(0);
-        outcome.text += &format!("dropped rather than waited: {actions_dropped} actions, {lines} lines of telemetry\n");
+    let lines = telemetry_dropped.unwrap_or(0);
+    if observations_dropped + actions_dropped + lines > 0 {
+        outcome.text += &format!(
+            "dropped rather than waited: {observations_dropped} observations, {actions_dropped} actions, {lines} lines of telemetry\n"
+        );
     }
     Ok(outcome)
 }
 
-/// The bundle's monitor, where it was fitted.
-fn watching(bundle: &Bundle, engine: EngineChoice) -> Result<Option<Monitor>> {
-    let Some(record) = &bundle.manifest.monitor else { return Ok(None) };
-    let discriminator = match record.score {
-        Score::Discriminator => Discriminator::from_bundle(bundle, engine)?,
-        Score::Mahalanobis => None,
-    };
-    Ok(Monitor::new(record, discriminator))
+/// What a loop reads from and writes to.
+struct Ends<'a> {
+    inbox: Inbox,
+    source: Source,
+    sink: Sink,
+    telemetry: Option<Telemetry>,
+    notices: Notices,
+    /// From the robot's observations to the policy's, where they differ.
+    observe: Option<&'a Mapping>,
+    /// From the policy's actions to the robot's, where they differ.
+    act: Option<&'a Mapping>,
 }
 
 fn drive(
     options: &LoopOptions<'_>,
-    (controller, mut monitor): (&mut Controller, Option<&mut Monitor>),
-    mut inbox: Inbox,
-    (source, sink, telemetry): (&mut Source, &mut Sink, &mut Option<Telemetry>),
-    mapping: Option<&Mapping>,
+    controller: &mut Controller,
+    ends: &mut Ends<'_>,
     period: NonZeroU64,
     interrupted: &AtomicBool,
 ) -> Result<Measured> {
+    let Ends { inbox, source, sink, telemetry, notices, observe, act } = ends;
     let mut observed = vec![0.0; controller.policy().observation_width()];
-    let mut commanded = mapping.map(|mapping| vec![0.0; mapping.robot_action_width()]);
+    let mut commanded = act.map(|mapping| vec![0.0; mapping.robot_action_width()]);
     let mut action = vec![0.0; controller.policy().action_width()];
     let (mut step, mut wake) = (Latency::new()?, Latency::new()?);
     let (mut lateness, mut spacing) = (Spread::default(), Spread::default());
     let mut first_fault = None;
-    let mut exit_ticks = None;
+    let mut exit_ticks: Option<u32> = None;
     let mut last_woke_nanos = None;
     let grants = options.realtime.map(|(priority, core)| enter_realtime(priority, core)).unwrap_or_default();
 
@@ -270,48 +298,53 @@ fn drive(
         while now_nanos() < release_nanos && !interrupted.load(Ordering::Relaxed) {
             sleep_until(release_nanos);
         }
-        leaving |= interrupted.load(Ordering::Relaxed);
+        // Where nobody takes the actions there is nothing to drive.
+        leaving |= interrupted.load(Ordering::Relaxed) || sink.is_broken();
         // A signal cuts the sleep short; on the way out the rate is kept.
         while now_nanos() < release_nanos && exit_ticks.is_some() {
             sleep_until(release_nanos);
         }
         let woke_nanos = now_nanos();
-        leaving |= !source.poll(woke_nanos, &mut inbox);
+        leaving |= !source.poll(woke_nanos, inbox);
         if leaving && exit_ticks.is_none() {
             controller.exit();
             exit_ticks = Some(controller.policy().rules().exit_ticks.saturating_add(MOST_EXIT_TICKS));
         }
         if let Some(left) = &mut exit_ticks {
-            if *left == 0 || matches!(controller.phase(), Phase::Idle | Phase::Stopped) {
-                break;
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => controller.stop(),
             }
-            *left -= 1;
         }
         // Waiting for the first observation is no fault.
         if !entered && inbox.stamp_nanos.is_some() && exit_ticks.is_none() {
             entered = controller.enter();
         }
-        match mapping {
+        match observe {
             Some(mapping) => mapping.observe(&inbox.values, &mut observed),
             None => observed.copy_from_slice(&inbox.values),
         }
         let observation = inbox.stamp_nanos.map(|stamp_nanos| Observation { values: &observed, stamp_nanos });
         let verdict = controller.tick(release_nanos, observation.as_ref(), &now_nanos, &mut action);
-        let command = match (mapping, &mut commanded) {
+        let command = match (*act, &mut commanded) {
             (Some(mapping), Some(commanded)) => {
                 mapping.act(&action, commanded);
                 commanded.as_slice()
             }
             _ => action.as_slice(),
         };
-        if let (Some(monitor), Verdict::Good | Verdict::Limited { .. }) = (&mut monitor, verdict) {
-            monitor.watch(&observed, &action);
-        }
         let done_nanos = now_nanos();
-        sink.send(tick, done_nanos, verdict_code(verdict), command);
+        let raised = controller.monitor().is_some_and(|monitor| monitor.is_raised());
+        sink.send(tick, done_nanos, verdict_code(verdict) | if raised { MONITOR_RAISED } else { 0 }, command);
+        let edge = controller.watch(verdict, &observed, &action);
+        let monitor = controller.monitor().map(|monitor| (monitor.sum(), monitor.is_raised()));
+        if let (Some(raised), Some((sum, _))) = (edge, monitor) {
+            notices.monitor(tick, raised, sum);
+        }
         if let Some(telemetry) = telemetry {
             let (observation, action) = (observed.as_slice(), action.as_slice());
-            telemetry.push(&Tick { tick, release_nanos, woke_nanos, done_nanos, verdict, observation, action });
+            let line = Tick { tick, release_nanos, woke_nanos, done_nanos, verdict, observation, action, monitor };
+            telemetry.push(&line);
         }
         if let Verdict::Fallback(fault) = verdict {
             first_fault.get_or_insert(fault);
@@ -324,6 +357,10 @@ fn drive(
         wake.record(late_nanos);
         step.record(done_nanos.saturating_sub(woke_nanos));
         rate.complete(now_nanos());
+        // Not before: what the actuators got last is the action at rest.
+        if exit_ticks.is_some() && matches!(verdict, Verdict::Idle | Verdict::Stopped(_)) {
+            break;
+        }
     }
     if options.realtime.is_some() {
         leave_realtime();
@@ -340,102 +377,4 @@ fn drive(
         interrupted: interrupted.load(Ordering::Relaxed),
         grants,
     })
-}
-
-fn report(
-    measured: &Measured,
-    controller: &Controller,
-    rate_hz: f64,
-    contract_rate: Option<f64>,
-    observations: &str,
-    path: &Path,
-    engine: &str,
-) -> Outcome {
-    let Measured { ticks, missed, first_fault, arrivals, grants, .. } = measured;
-    let (step, wake) = (measured.step.summary(), measured.wake.summary());
-    let counters = controller.counters();
-    let (fallbacks, late) = (counters.fallback_ticks(), counters.of(FaultKind::Late));
-    let period_micros = 1e6 / rate_hz;
-    let bias_micros =
-        if measured.period.count() == 0 { 0.0 } else { measured.period.mean_nanos() / 1e3 - period_micros };
-    let jitter_micros = measured.period.deviation_nanos() / 1e3;
-
-    let mut text =
-        format!("{}: {ticks} ticks at {} Hz on {observations}, engine {engine}\n", path.display(), rounded(rate_hz));
-    if let Some(trained) = contract_rate.filter(|trained| (trained / rate_hz - 1.0).abs() > 1e-3) {
-        text += &format!("note: the policy was trained at {} Hz\n", rounded(trained));
-    }
-    for Grant { what, refused } in grants {
-        text += &refused.as_ref().map_or_else(
-            || format!("real time: {what}\n"),
-            |why| format!("not real time: {what} was refused: {why}\n"),
-        );
-    }
-    text += &head();
-    text += &step.row("step");
-    text += &wake.row("wake-up");
-    text += &format!(
-        "period {period_micros:.1} µs: bias {bias_micros:+.2} µs, jitter {jitter_micros:.2} µs (standard deviation), wake-up \
-         {:.1} µs late on average\n",
-        measured.lateness.mean_nanos() / 1e3
-    );
-    text += &format!("missed deadlines {missed}, fallback actions {fallbacks}");
-    text += &first_fault.map_or_else(String::new, |fault| format!(" (first: {fault:?})"));
-    text += &format!(", late {late}, limited {}, ramping {}", counters.limited, counters.ramping);
-    text += &if counters.stopped > 0 { format!(", STOPPED for {} ticks\n", counters.stopped) } else { "\n".into() };
-    if *arrivals != Arrivals::default() {
-        let Arrivals { accepted, lost, duplicated, reordered, malformed, restarts } = arrivals;
-        text += &format!(
-            "frames: {accepted} used, {lost} lost, {duplicated} duplicated, {reordered} out of order, {malformed} \
-             malformed, {restarts} restarts of the sender\n"
-        );
-    }
-    if controller.swaps() > 0 {
-        text += &format!("policies taken over while running: {}\n", controller.swaps());
-    }
-    text += if measured.interrupted { "interrupted\n" } else { "" };
-
-    let by_kind: serde_json::Map<String, Value> = FaultKind::ALL
-        .iter()
-        .filter(|kind| counters.of(**kind) > 0)
-        .map(|kind| (format!("{kind:?}"), counters.of(*kind).into()))
-        .collect();
-    let json = json!({
-        "bundle": path,
-        "engine": engine,
-        "rate_hz": rate_hz,
-        "contract_rate_hz": contract_rate,
-        "observations": observations,
-        "ticks": ticks,
-        "missed_deadlines": missed,
-        "fallbacks": fallbacks,
-        "fallbacks_by_fault": by_kind,
-        "late": late,
-        "limited": counters.limited,
-        "ramping": counters.ramping,
-        "stopped": counters.stopped,
-        "first_fault": first_fault.map(|fault| format!("{fault:?}")),
-        "step": step,
-        "wake_up": wake,
-        "period_bias_micros": bias_micros,
-        "period_jitter_micros": jitter_micros,
-        "frames": {
-            "accepted": arrivals.accepted,
-            "lost": arrivals.lost,
-            "duplicated": arrivals.duplicated,
-            "reordered": arrivals.reordered,
-            "malformed": arrivals.malformed,
-            "restarts": arrivals.restarts,
-        },
-        "realtime": grants,
-        "swaps": controller.swaps(),
-        "interrupted": measured.interrupted,
-    });
-    Outcome { text, json, kind: measured.interrupted.then_some(Kind::Interrupted) }
-}
-
-fn extend(object: &mut Value, more: Value) {
-    if let (Value::Object(object), Value::Object(more)) = (object, more) {
-        object.extend(more);
-    }
 }

@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::npz::{read_npz, write_npz};
+use super::subject::Opened;
 use super::{Outcome, Trusted, parse_engine};
 use crate::array::Array;
-use crate::bundle::Bundle;
 use crate::engine::EngineChoice;
 use crate::engine::session::{Session, SessionOptions};
 use crate::error::{Error, Result};
-use crate::files::{MAX_ONNX_BYTES, read_bounded};
+use crate::files::read_bounded;
 use crate::onnx::Model;
 
 /// Largest file of recorded inputs.
@@ -53,13 +53,9 @@ pub(super) struct InferArgs {
 }
 
 pub(super) fn infer(args: &InferArgs) -> Result<Outcome> {
-    let bytes = match args.trusted.trust()? {
-        Some(trust) => trust.open(&args.path)?.0.policy,
-        None if args.path.is_dir() => Bundle::open(&args.path)?.policy,
-        None => read_bounded(&args.path, MAX_ONNX_BYTES)?,
-    };
+    let opened = Opened::read(&args.path, args.trusted.trust()?.as_ref())?;
     let context = |error: Error| error.within(args.path.display());
-    let model = Model::parse(&bytes).map_err(context)?;
+    let model = Model::parse(opened.model()).map_err(context)?;
     let recorded = read_bounded(&args.inputs, MAX_INPUT_BYTES)?;
     let mut arrays: BTreeMap<String, Array> =
         read_npz(&recorded).map_err(|error| error.within(args.inputs.display()))?.into_iter().collect();

@@ -1,36 +1,22 @@
 //! `hype-policy inspect`: what is in this bundle or model file?
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
+use super::subject::Opened;
 use super::{Outcome, rounded};
 use crate::bundle::{Bundle, Manifest};
 use crate::contract::{Channel, Contract};
 use crate::engine::EngineChoice;
 use crate::engine::layout::{Feed, Layout, LayoutOptions, Role};
 use crate::error::Result;
-use crate::files::{MAX_ONNX_BYTES, read_bounded};
 use crate::joints::Joints;
 use crate::onnx::Model;
-use crate::policy::Policy;
 use crate::spec::{Mlp, PolicyGraph};
 
-pub(super) fn inspect(path: &Path, names: &LayoutOptions) -> Result<Outcome> {
-    let (bundle, bytes) = if path.is_dir() {
-        let bundle = Bundle::open(path)?;
-        let bytes = bundle.policy.clone();
-        (Some(bundle), bytes)
-    } else {
-        (None, read_bounded(path, MAX_ONNX_BYTES)?)
-    };
-    let context = |error: crate::Error| error.within(path.display());
-    let model = Model::parse(&bytes).map_err(context)?;
-    let policy = match &bundle {
-        Some(bundle) => Policy::from_bundle(bundle, EngineChoice::Auto),
-        None => Policy::from_onnx_as(&bytes, EngineChoice::Auto, names),
-    }
-    .map_err(context)?;
+pub(super) fn inspect(opened: &Opened, names: &LayoutOptions) -> Result<Outcome> {
+    let (path, bundle, bytes) = (&opened.path, opened.bundle(), opened.model());
+    let model = Model::parse(bytes).map_err(|error| error.within(path.display()))?;
+    let policy = opened.policy(EngineChoice::Auto, names)?;
 
     let mut text = format!("{}\n", path.display());
     if let Some(contract) = policy.contract() {
@@ -49,7 +35,7 @@ pub(super) fn inspect(path: &Path, names: &LayoutOptions) -> Result<Outcome> {
         }
     };
     text += &policy.layout().map_or_else(String::new, layout_text);
-    if let Some(bundle) = &bundle {
+    if let Some(bundle) = bundle {
         text += &bundle_text(bundle);
     }
     let json = json!({
@@ -66,7 +52,7 @@ pub(super) fn inspect(path: &Path, names: &LayoutOptions) -> Result<Outcome> {
         "layout": policy.layout().map(layout_json),
         "opset": model.opset(),
         "operators": model.operators(),
-        "manifest": bundle.as_ref().map(|bundle| manifest_json(&bundle.manifest)),
+        "manifest": bundle.map(|bundle| manifest_json(&bundle.manifest)),
     });
     Ok(Outcome { text, json, kind: None })
 }

@@ -11,9 +11,12 @@ mod inspect;
 mod keys;
 mod latency;
 mod monitor;
+mod notices;
 mod npz;
 mod ort;
+mod report;
 mod run;
+mod subject;
 mod verify;
 mod watch;
 
@@ -26,12 +29,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::bundle::Bundle;
+use subject::Opened;
+
 use crate::engine::EngineChoice;
 use crate::engine::layout::LayoutOptions;
 use crate::error::{Error, Kind, Result};
-use crate::policy::Policy;
-use crate::probe::{Demonstrations, Draws, probes};
 use crate::signature::Trust;
 
 /// Inspects, verifies and runs policies that `hype export` wrote.
@@ -125,9 +127,9 @@ impl Subject {
         self.trusted.trust()
     }
 
-    /// Refuses what is not trusted, for commands that only look at it.
-    fn check_trust(&self) -> Result<()> {
-        self.trust()?.map_or(Ok(()), |trust| trust.open(&self.path).map(drop))
+    /// Reads it, once: what is checked is what is used.
+    fn open(&self) -> Result<Opened> {
+        Opened::read(&self.path, self.trust()?.as_ref())
     }
 }
 
@@ -146,13 +148,12 @@ pub struct Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match &cli.command {
-        Command::Inspect(subject) => (
-            subject.check_trust().and_then(|()| inspect::inspect(&subject.path, &subject.names.options())),
-            subject.json,
-        ),
-        Command::Verify(subject) => (subject.check_trust().and_then(|()| verify::verify(&subject.path)), subject.json),
+        Command::Inspect(subject) => {
+            (subject.open().and_then(|opened| inspect::inspect(&opened, &subject.names.options())), subject.json)
+        }
+        Command::Verify(subject) => (verify::verify(subject), subject.json),
         Command::Run(args) => (run::run(args), args.subject.json),
-        Command::Bench(args) => (args.subject.check_trust().and_then(|()| bench::bench(args)), args.subject.json),
+        Command::Bench(args) => (bench::bench(args), args.subject.json),
         Command::Monitor(args) => (monitor::monitor(args), args.subject.json),
         Command::Blob(args) => (blob::write(args), args.json),
         Command::Keygen(args) => (keys::keygen(args), args.json),
@@ -179,21 +180,6 @@ fn print(outcome: &Outcome, json: bool) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|source| Error::file("write to", Path::new("standard output"), source)),
     }
-}
-
-/// Observations to run a policy on, `[rows][observation]`: a bundle's golden ones, random ones for an ONNX file.
-fn recorded_observations(path: &Path, policy: &Policy) -> Result<(Vec<Vec<f32>>, &'static str)> {
-    if Bundle::is_at(path) {
-        let golden = Bundle::open(path)?.manifest.golden;
-        return Ok((golden.into_iter().map(|golden| golden.observation).collect(), "golden vectors"));
-    }
-    if let Some(contract) = policy.contract() {
-        let rows = probes(contract, &Demonstrations::default(), 64, 1);
-        return Ok((rows.into_iter().map(|probe| probe.observation).collect(), "random and boundary observations"));
-    }
-    let mut draws = Draws::new(1);
-    let rows = (0..64).map(|_| (0..policy.observation_width()).map(|_| draws.normal()).collect());
-    Ok((rows.collect(), "standard normal observations"))
 }
 
 /// To six decimals, for people.

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Outcome, Subject};
-use crate::bundle::{Bundle, MANIFEST_FILE};
+use crate::bundle::MANIFEST_FILE;
 use crate::discriminator::Discriminator;
 use crate::embedded::watch_section;
 use crate::engine::EngineChoice;
@@ -39,14 +39,14 @@ pub(super) struct MonitorArgs {
 
 pub(super) fn monitor(args: &MonitorArgs) -> Result<Outcome> {
     let path = &args.subject.path;
-    args.subject.check_trust()?;
-    let bundle = Bundle::open(path)?;
+    let opened = args.subject.open()?;
+    let bundle = opened.insist_on_bundle()?;
     let mut manifest = bundle.manifest.clone();
     let missing = |what: &str| Error::malformed(path.display().to_string(), what, "none");
     let record = manifest.monitor.as_mut();
     let record = record.ok_or_else(|| missing("the demonstrations' shape, which `hype export` stores"))?;
     let mut discriminator = if args.discriminator {
-        let discriminator = Discriminator::from_bundle(&bundle, EngineChoice::Auto)?;
+        let discriminator = Discriminator::from_bundle(bundle, EngineChoice::Auto)?;
         Some(discriminator.ok_or_else(|| missing("a discriminator"))?)
     } else {
         None

@@ -38,6 +38,9 @@ pub(super) struct RunArgs {
     /// Measure the age of observations from their arrival: their sender has another clock.
     #[arg(long)]
     stamp_arrival: bool,
+    /// Greatest age of an observation, seconds; the robot file's, else the contract's, else 3 control periods.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_age)]
+    max_age: Option<f64>,
     /// Lock memory, schedule first in first out; what is not permitted is said and done without.
     #[arg(long)]
     realtime: bool,
@@ -84,6 +87,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Outcome> {
         observe: args.observe.clone(),
         act: args.act.clone(),
         stamps: if args.stamp_arrival { Stamps::Arrival } else { Stamps::Sender },
+        max_age_secs: args.max_age,
         realtime: args.realtime.then_some((args.priority, args.core)),
         telemetry: args.telemetry.as_deref(),
         watch: args.watch.then_some(args.handover),
@@ -120,6 +124,10 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
     parse_between(text, 0.001, 1e7, "seconds")
+}
+
+fn parse_age(text: &str) -> Result<f64, String> {
+    parse_between(text, 1e-6, 3600.0, "seconds")
 }
 
 fn parse_between(text: &str, low: f64, high: f64, unit: &str) -> Result<f64, String> {

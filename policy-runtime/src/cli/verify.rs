@@ -1,10 +1,9 @@
 //! `hype-policy verify`: does this bundle, on this machine, compute what training computed?
 
-use std::path::Path;
-
 use serde_json::json;
 
-use super::Outcome;
+use super::subject::Opened;
+use super::{Outcome, Subject};
 use crate::bundle::Bundle;
 use crate::discriminator::Discriminator;
 use crate::embedded::Precision;
@@ -21,12 +20,15 @@ const RANDOM_ROWS: usize = 1000;
 /// Another seed than the exporter's, so that other inputs are compared.
 const PROBE_SEED: u64 = 0x7665_7269;
 
-pub(super) fn verify(path: &Path) -> Result<Outcome> {
+pub(super) fn verify(subject: &Subject) -> Result<Outcome> {
+    let path = &subject.path;
     if !path.is_dir() {
         let found = if path.exists() { "a file" } else { "nothing" };
         return Err(Error::malformed(path.display().to_string(), "a bundle's folder", found));
     }
-    let checked = Bundle::open(path).and_then(|bundle| check(&bundle).map_err(|error| error.within(path.display())));
+    let trust = subject.trust()?;
+    let checked = Opened::read(path, trust.as_ref())
+        .and_then(|opened| check(opened.insist_on_bundle()?).map_err(|error| error.within(path.display())));
     let (agreement, notes) = match checked {
         Ok(checked) => checked,
         Err(error) if error.kind() == Kind::Verification => {
