@@ -11,7 +11,7 @@ minutes="${1:-10}"
 seconds=$(awk -v minutes="$minutes" 'BEGIN { printf "%d", minutes * 60 + 0.5 }')
 [ "$seconds" -gt 0 ] || { echo "minutes per target, such as 10 or 0.5, not '$minutes'" >&2; exit 2; }
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(frames manifest robot_file blob onnx)
+[ ${#targets[@]} -gt 0 ] || targets=(frames manifest robot_file signature blob onnx)
 
 if ! cargo fuzz --version >/dev/null 2>&1; then
     echo "cargo-fuzz is not installed (cargo install cargo-fuzz --locked)" >&2

@@ -1,9 +1,10 @@
-//! `steps MODEL COUNT`: loads a policy and makes COUNT steps of it with the native engine, and nothing else; `benches/scripts/no_syscalls.sh`
+//! `steps MODEL COUNT`: loads a policy, makes COUNT steps of it with the native engine, then COUNT ticks of a controller around it, and nothing else; `benches/scripts/no_syscalls.sh`
 //! counts what that asks of the system.
 
 use std::process::ExitCode;
 
-use policy_runtime::{EngineChoice, Error, Observation, Policy};
+use policy_runtime::swap::swap_line;
+use policy_runtime::{Controller, EngineChoice, Error, Observation, Policy};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -13,9 +14,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match steps(model, count) {
-        Ok(good) if good == count => ExitCode::SUCCESS,
+        Ok(good) if good == 2 * count => ExitCode::SUCCESS,
         Ok(good) => {
-            eprintln!("{} of {count} steps needed the fallback", count - good);
+            eprintln!("{} of {count} steps and ticks needed the fallback", 2 * count - good);
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -36,6 +37,17 @@ fn steps(model: &str, count: u64) -> Result<u64, Error> {
         values[at] = 0.01 * (step % 17) as f32;
         let verdict = policy.step(step, &Observation { values: &values, stamp_nanos: step }, &mut action);
         good += u64::from(verdict.is_good());
+    }
+    policy.reset();
+    // A sender that has nothing to send: the port is asked at every tick.
+    let (_sender, port) = swap_line();
+    let mut controller = Controller::without_contract(policy).with_swaps(port);
+    controller.enter();
+    for tick in 0..count {
+        let at = (tick % values.len().max(1) as u64) as usize;
+        values[at] = 0.01 * (tick % 17) as f32;
+        let observation = Observation { values: &values, stamp_nanos: tick };
+        good += u64::from(controller.tick(tick, Some(&observation), &|| tick, &mut action).is_good());
     }
     Ok(good)
 }

@@ -257,7 +257,7 @@ impl Policy {
             Err(fault) => {
                 let last_good = if self.has_last_good { self.last_good.as_slice() } else { &[] };
                 let trusted = if fault.spares_the_observation() { observation.values } else { &[] };
-                self.safety.rules().write_fallback(last_good, trusted, action);
+                self.safety.running_rules().write_fallback(last_good, trusted, action);
                 Verdict::Fallback(fault)
             }
         }
@@ -265,7 +265,7 @@ impl Policy {
 
     fn try_step(&mut self, now_nanos: u64, observation: &Observation<'_>, action: &mut [f32]) -> Result<(), Fault> {
         self.propose(now_nanos, observation, action)?;
-        self.safety.rules().check_action(action)
+        self.safety.running_rules().check_action(action)
     }
 
     /// The engine's answer to an observation that passes its checks; it is not checked itself. For a
@@ -274,7 +274,7 @@ impl Policy {
     /// # Errors
     /// What is wrong with the observation, with the buffer's width, or with the engine.
     pub fn propose(&mut self, now_nanos: u64, observation: &Observation<'_>, action: &mut [f32]) -> Result<(), Fault> {
-        let rules = self.safety.rules();
+        let rules = self.safety.running_rules();
         rules.check_observation(now_nanos, observation)?;
         rules.guard.check_action_width(action.len())?;
         self.executor.run(observation.values, action).map_err(|_| Fault::Engine)
@@ -295,7 +295,7 @@ impl Policy {
 
     /// What is checked and kept at every tick.
     pub fn rules(&self) -> Rules<'_> {
-        self.safety.rules()
+        self.safety.running_rules()
     }
 
     /// Forgets what was carried from step to step: recurrent state, which becomes zero, and the last good action.
@@ -376,12 +376,12 @@ impl Policy {
 
     /// Number of values in an observation.
     pub fn observation_width(&self) -> usize {
-        self.safety.rules().guard.observation_width
+        self.safety.running_rules().guard.observation_width
     }
 
     /// Number of values in an action.
     pub fn action_width(&self) -> usize {
-        self.safety.rules().guard.action_width
+        self.safety.running_rules().guard.action_width
     }
 
     /// `native` or `tract`.

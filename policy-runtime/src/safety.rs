@@ -155,6 +155,8 @@ pub struct Safety {
     action_high: Vec<f32>,
     observation_low: Vec<f32>,
     observation_high: Vec<f32>,
+    /// Whether any observation channel has a bound.
+    ranged: bool,
     fixed: Vec<f32>,
     damper_velocity: Vec<u32>,
     damper_gain: Vec<f32>,
@@ -190,6 +192,7 @@ impl Safety {
             action_high: contract.action_high(),
             observation_low: bound(|channel| channel.low, f32::NEG_INFINITY),
             observation_high: bound(|channel| channel.high, f32::INFINITY),
+            ranged: contract.observation.iter().any(|channel| channel.low.or(channel.high).is_some()),
             fixed: by_action(&rules.fixed_action, 1.0, 0.0),
             damper_velocity,
             damper_gain,
@@ -209,6 +212,7 @@ impl Safety {
             action_high: vec![f32::INFINITY; action_width],
             observation_low: Vec::new(),
             observation_high: Vec::new(),
+            ranged: false,
             fixed: Vec::new(),
             damper_velocity: Vec::new(),
             damper_gain: Vec::new(),
@@ -218,6 +222,12 @@ impl Safety {
             deadline_nanos: None,
             max_faults: None,
         }
+    }
+
+    /// The rules for running: those of [`Self::rules`], without a row of bounds that are all open, which would take time at every step.
+    pub fn running_rules(&self) -> Rules<'_> {
+        let rules = self.rules();
+        if self.ranged { rules } else { Rules { observation: Bounds { low: &[], high: &[] }, ..rules } }
     }
 
     /// The rules, borrowed.
@@ -272,6 +282,10 @@ mod tests {
         assert_eq!(rules.max_change, [0.5, f32::INFINITY]);
         assert_eq!((rules.entry_ticks, rules.exit_ticks, rules.deadline_nanos), (10, 0, Some(10_000_000)));
         assert_eq!(rules.observation.low, [f32::NEG_INFINITY, -9.0]);
+        assert_eq!(safety.running_rules().observation.high, [f32::INFINITY, 9.0]);
+        let open = Contract { observation: vec![Channel::unbounded("velocity", "rad/s")], ..contract };
+        let safety = Safety::of(&open);
+        assert_eq!((safety.rules().observation.low.len(), safety.running_rules().observation.low.len()), (1, 0));
     }
 
     #[test]

@@ -258,6 +258,12 @@ impl Trust {
     }
 }
 
+/// Whether these are the bytes of a signature file, and its signature fits the key that it names. Whose key that is it does not tell: only a
+/// [`Trust`] makes something of it.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    parse(bytes).is_ok_and(|(file, key, signature)| key.0.verify_strict(&file.message(), &signature).is_ok())
+}
+
 fn parse(bytes: &[u8]) -> Result<(SignatureFile, PublicKey, Signature)> {
     let not_json = |error: serde_json::Error| Error::malformed(SIGNATURE_FILE, "JSON of a signature", error);
     let file: SignatureFile = serde_json::from_slice(bytes).map_err(not_json)?;
@@ -395,6 +401,30 @@ mod tests {
             let error = trust(&key, 0).open(&path).unwrap_err();
             assert!(error.to_string().contains(wanted), "{error} does not mention {wanted:?}");
             assert_eq!(error.kind(), crate::Kind::Verification);
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_signature_goes_unnoticed_or_panics() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = bundle(folder.path());
+        let key = SecretKey::generate().unwrap();
+        sign(&path, &key, 7).unwrap();
+        let good = fs::read(path.join(SIGNATURE_FILE)).unwrap();
+        assert!(is_whole(&good));
+        let same = |bytes: &[u8]| serde_json::from_slice::<SignatureFile>(bytes).ok();
+        let mut draws = crate::probe::Draws::new(8);
+        for _ in 0..2000 {
+            let mut bytes = good.clone();
+            let at = (draws.next_u64() % bytes.len() as u64) as usize;
+            match draws.next_u64() % 3 {
+                0 => bytes.truncate(at),
+                1 => bytes[at] ^= 1 << (draws.next_u64() % 8),
+                _ => bytes[at] = b'9',
+            }
+            // White space and the case of a hexadecimal digit are the same content.
+            let changed = same(&bytes).is_none_or(|file| file.message() != same(&good).unwrap().message());
+            assert!(!changed || !is_whole(&bytes), "{}", String::from_utf8_lossy(&bytes));
         }
     }
 

@@ -94,13 +94,13 @@ impl Contestant {
 pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
     let path = &args.subject.path;
     let opened = args.subject.open()?;
-    let (mut contestants, notes) = contestants(&opened, &args.subject.names.options(), args.peers)?;
+    let (mut contestants, mut notes) = contestants(&opened, &args.subject.names.options(), args.peers)?;
     let Some(Engine::Policy(first)) = contestants.first().map(|contestant| &contestant.engine) else {
-        return Err(Error::malformed(path.display().to_string(), "a policy that an engine runs", "none"));
+        return Err(Error::malformed(path.display().to_string(), "a policy that an engine runs", notes.join("; ")));
     };
     let (observations, source) = opened.observations(first);
     let mut action = vec![0.0; first.action_width()];
-    let differences = differences(&mut contestants, &observations, &mut action)?;
+    let differences = differences(&mut contestants, &observations, &mut action, &mut notes)?;
 
     let blocks = (args.calls as usize).div_ceil(BLOCK_CALLS);
     // The first block of each contestant warms it up and is not counted.
@@ -166,24 +166,55 @@ pub(super) fn bench(args: &BenchArgs) -> Result<Outcome> {
     Ok(Outcome { text, json, kind: None })
 }
 
-/// Each contestant's largest difference from the first one over some steps from a fresh state.
-fn differences(contestants: &mut [Contestant], observations: &[Vec<f32>], action: &mut [f32]) -> Result<Vec<f32>> {
+/// Each contestant's largest difference from the first one over some steps from a fresh state. One that fails is sent away with a note, unless
+/// it is the first.
+fn differences(
+    contestants: &mut Vec<Contestant>,
+    observations: &[Vec<f32>],
+    action: &mut [f32],
+    notes: &mut Vec<String>,
+) -> Result<Vec<f32>> {
     let mut first: Vec<f32> = Vec::new();
     let mut differences = Vec::new();
-    for contestant in contestants {
+    let mut index = 0;
+    while let Some(contestant) = contestants.get_mut(index) {
         contestant.reset();
         let mut actions = Vec::new();
+        let mut ran = Ok(());
         for values in observations.iter().cycle().take(AGREEMENT_STEPS) {
-            contestant.call(values, action)?;
+            ran = contestant.call(values, action).map(drop);
+            if ran.is_err() {
+                break;
+            }
             actions.extend_from_slice(action);
         }
         contestant.reset();
+        match ran {
+            Err(error) if index == 0 => return Err(error),
+            Err(error) => {
+                notes.push(format!("{} takes no part: {error}", contestant.name));
+                contestants.remove(index);
+                continue;
+            }
+            Ok(()) => {}
+        }
         if first.is_empty() {
             first.clone_from(&actions);
         }
-        differences.push(actions.iter().zip(&first).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max));
+        differences.push(largest_difference(&actions, &first));
+        index += 1;
     }
     Ok(differences)
+}
+
+/// Infinite where one of them is no number and the other is one.
+fn largest_difference(ones: &[f32], others: &[f32]) -> f32 {
+    let difference = |(one, other): (&f32, &f32)| {
+        let same = one.to_bits() == other.to_bits() || one.is_nan() && other.is_nan();
+        let difference = if same { 0.0 } else { (one - other).abs() };
+        if difference.is_nan() { f32::INFINITY } else { difference }
+    };
+    ones.iter().zip(others).map(difference).fold(0.0, f32::max)
 }
 
 /// Who takes part, the policy as it would be loaded first; and who cannot, with the reason.
@@ -192,9 +223,7 @@ fn contestants(opened: &Opened, names: &LayoutOptions, peers: bool) -> Result<(V
     let mut add = |choice: EngineChoice| -> Result<()> {
         match opened.policy(choice, names) {
             Ok(policy) => contestants.push(Contestant::new(choice.to_string(), Engine::Policy(Box::new(policy)))?),
-            Err(Error::Unsupported { reason, .. }) if choice.insists_on_native() => {
-                notes.push(format!("{choice} cannot run it: {reason}"));
-            }
+            Err(Error::Unsupported { reason, .. }) => notes.push(format!("{choice} cannot run it: {reason}")),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -212,9 +241,13 @@ fn contestants(opened: &Opened, names: &LayoutOptions, peers: bool) -> Result<(V
                 });
                 let none = || Error::malformed("the model", "known inputs and outputs", "none");
                 let (layout, action_width) = layout.ok_or_else(none)?;
-                let ort = Onnxruntime::new(&library, opened.model(), layout, action_width)?;
-                notes.push(format!("onnxruntime {}, one thread; its own heap is not counted", ort.version()));
-                contestants.push(Contestant::new("onnxruntime", Engine::Onnxruntime(Box::new(ort)))?);
+                match Onnxruntime::new(&library, opened.model(), layout, action_width) {
+                    Ok(ort) => {
+                        notes.push(format!("onnxruntime {}, one thread; its own heap is not counted", ort.version()));
+                        contestants.push(Contestant::new("onnxruntime", Engine::Onnxruntime(Box::new(ort)))?);
+                    }
+                    Err(error) => notes.push(format!("onnxruntime takes no part: {error}")),
+                }
             }
         }
     }
@@ -240,4 +273,17 @@ fn pace(contestants: &mut [Contestant], observations: &[Vec<f32>], args: &BenchA
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::largest_difference;
+
+    #[test]
+    fn an_answer_that_is_no_number_differs() {
+        assert_eq!(largest_difference(&[1.0, 2.0], &[1.0, 2.5]), 0.5);
+        assert_eq!(largest_difference(&[f32::NAN, 2.0], &[1.0, 2.0]), f32::INFINITY);
+        assert_eq!(largest_difference(&[1.0, f32::INFINITY], &[1.0, 2.0]), f32::INFINITY);
+        assert_eq!(largest_difference(&[f32::INFINITY, f32::NAN], &[f32::INFINITY, f32::NAN]), 0.0);
+    }
 }

@@ -57,13 +57,12 @@ pub(super) fn infer(args: &InferArgs) -> Result<Outcome> {
     let context = |error: Error| error.within(args.path.display());
     let model = Model::parse(opened.model()).map_err(context)?;
     let recorded = read_bounded(&args.inputs, MAX_INPUT_BYTES)?;
-    let mut arrays: BTreeMap<String, Array> =
-        read_npz(&recorded).map_err(|error| error.within(args.inputs.display()))?.into_iter().collect();
     let is_input = |name: &str| model.inputs().iter().any(|input| input.name == name);
+    let read = read_npz(&recorded, |name| is_input(name) || name == RESET);
+    let (arrays, ignored) = read.map_err(|error| error.within(args.inputs.display()))?;
+    let mut arrays: BTreeMap<String, Array> = arrays.into_iter().collect();
     let reset = if is_input(RESET) { None } else { arrays.remove(RESET) };
-    let ignored: Vec<String> = arrays.keys().filter(|name| !is_input(name)).cloned().collect();
     let given: Vec<String> = arrays.keys().cloned().collect();
-    arrays.retain(|name, _| is_input(name));
     let steps = common_length(&arrays, reset.as_ref())?;
 
     let shapes = arrays.iter().map(|(name, array)| (name.clone(), array.shape[1..].to_vec())).collect();
@@ -71,7 +70,11 @@ pub(super) fn infer(args: &InferArgs) -> Result<Outcome> {
     let mut session = Session::new(&model, &options).map_err(context)?;
     if let Some(missing) = session.inputs().iter().find(|input| input.required) {
         let expected = format!("an array {:?} of shape [steps, …{:?}]", missing.name, missing.shape);
-        return Err(Error::malformed(args.inputs.display().to_string(), expected, format!("{given:?}")));
+        return Err(Error::malformed(
+            args.inputs.display().to_string(),
+            expected,
+            format!("{:?}", [given, ignored].concat()),
+        ));
     }
     let resets = reset.map(|reset| reset.numbers.to_f64());
     let outputs = run(&mut session, &arrays, steps, |step| {

@@ -5,36 +5,48 @@ use std::io::{Cursor, Read, Write};
 use crate::array::{Array, Numbers};
 use crate::error::{Error, Result};
 
-/// Largest array that is read, bytes.
-const MAX_ARRAY_BYTES: u64 = 4 << 30;
+/// Most bytes of all arrays together.
+const MAX_TOTAL_BYTES: u64 = 4 << 30;
 /// Most arrays in a file.
 const MAX_ARRAYS: usize = 4096;
 
-/// Reads all arrays of an `.npz` file, compressed or not, in its order.
+/// Arrays by name, and names of the arrays that were not wanted; both in the file's order.
+type Unpacked = (Vec<(String, Array)>, Vec<String>);
+
+/// Reads the `wanted` arrays of an `.npz` file, compressed or not. The others are not unpacked.
 ///
 /// # Errors
-/// [`Error::Malformed`] names the array that cannot be read.
-pub(super) fn read_npz(bytes: &[u8]) -> Result<Vec<(String, Array)>> {
+/// [`Error::Malformed`] names the array that cannot be read, or with which there are too many bytes.
+pub(super) fn read_npz(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Unpacked> {
+    read_within(bytes, wanted, MAX_TOTAL_BYTES)
+}
+
+fn read_within(bytes: &[u8], wanted: impl Fn(&str) -> bool, mut bytes_left: u64) -> Result<Unpacked> {
+    let limit = bytes_left;
     let damaged = |error: zip::result::ZipError| Error::malformed("npz file", "a zip archive of npy files", error);
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     if archive.len() > MAX_ARRAYS {
         return Err(Error::malformed("npz file", format!("at most {MAX_ARRAYS} arrays"), archive.len()));
     }
-    let mut arrays = Vec::new();
+    let (mut arrays, mut skipped) = (Vec::new(), Vec::new());
     for index in 0..archive.len() {
         let file = archive.by_index(index).map_err(damaged)?;
         let name = file.name().map_err(damaged)?;
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
-        let mut content = Vec::new();
-        let read = file.take(MAX_ARRAY_BYTES + 1).read_to_end(&mut content);
-        read.map_err(|error| Error::malformed(format!("array {name:?}"), "readable content", error))?;
-        if content.len() as u64 > MAX_ARRAY_BYTES {
-            let expected = format!("at most {MAX_ARRAY_BYTES} bytes");
-            return Err(Error::malformed(format!("array {name:?}"), expected, "more"));
+        if !wanted(&name) {
+            skipped.push(name);
+            continue;
         }
+        let mut content = Vec::new();
+        let read = file.take(bytes_left + 1).read_to_end(&mut content);
+        read.map_err(|error| Error::malformed(format!("array {name:?}"), "readable content", error))?;
+        bytes_left = bytes_left.checked_sub(content.len() as u64).ok_or_else(|| {
+            let expected = format!("at most {limit} bytes in it and the arrays before it");
+            Error::malformed(format!("array {name:?}"), expected, "more")
+        })?;
         arrays.push((name.clone(), read_npy(&name, &content)?));
     }
-    Ok(arrays)
+    Ok((arrays, skipped))
 }
 
 fn read_npy(name: &str, bytes: &[u8]) -> Result<Array> {
@@ -145,7 +157,37 @@ mod tests {
             ("c".to_owned(), Array { shape: vec![], numbers: Numbers::Bool(vec![true]) }),
             ("d".to_owned(), Array { shape: vec![0, 4], numbers: Numbers::F64(vec![]) }),
         ];
-        assert_eq!(read_npz(&write_npz(&arrays).unwrap()).unwrap(), arrays);
+        let file = write_npz(&arrays).unwrap();
+        assert_eq!(read_npz(&file, |_| true).unwrap(), (arrays.clone(), vec![]));
+        let (some, skipped) = read_npz(&file, |name| name == "b").unwrap();
+        assert_eq!((some, skipped), (arrays[1..2].to_vec(), ["a", "c", "d"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn all_arrays_together_have_one_budget() {
+        let array = |name: &str| (name.to_owned(), Array { shape: vec![1000], numbers: Numbers::U8(vec![0; 1000]) });
+        let file = write_npz(&[array("a"), array("b"), array("c")]).unwrap();
+        assert_eq!(read_within(&file, |_| true, 4000).unwrap().0.len(), 3);
+        let error = read_within(&file, |_| true, 2500).unwrap_err().to_string();
+        assert!(error.contains("array \"c\"") && error.contains("at most 2500 bytes"), "{error}");
+        assert_eq!(read_within(&file, |name| name != "a", 2500).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn damaged_files_are_errors_or_arrays() {
+        let good =
+            write_npz(&[("a".to_owned(), Array { shape: vec![4], numbers: Numbers::F32(vec![1.0; 4]) })]).unwrap();
+        let mut draws = crate::probe::Draws::new(2);
+        for _ in 0..5000 {
+            let mut bytes = good.clone();
+            for _ in 0..1 + draws.next_u64() % 3 {
+                let at = (draws.next_u64() % bytes.len() as u64) as usize;
+                bytes[at] = draws.next_u64() as u8;
+            }
+            bytes.truncate((draws.next_u64() % (2 * good.len() as u64)) as usize);
+            // Neither a panic nor an allocation beyond the budget.
+            drop(read_within(&bytes, |_| true, 1 << 16));
+        }
     }
 
     #[test]
@@ -162,6 +204,6 @@ mod tests {
         for cut in [0, 5, 9, 20, good.len() - 1] {
             assert!(read_npy("x", &good[..cut]).unwrap_err().to_string().contains("array \"x\""), "{cut}");
         }
-        assert!(read_npz(b"PK nothing").is_err());
+        assert!(read_npz(b"PK nothing", |_| true).is_err());
     }
 }

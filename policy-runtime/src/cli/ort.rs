@@ -99,20 +99,21 @@ impl Onnxruntime {
             ports.push((name, element, alone));
         }
         if let Some((name, element, _)) = ports.iter().find(|(_, element, _)| *element != "float") {
-            return Err(unsupported(format!("{name:?} is {element}; only float is compared here")));
+            let reason = format!("{name:?} is {element}; only float is compared here");
+            return Err(refused(reason, "bench it without --peers; `hype-policy infer` runs other number types"));
         }
-        let name = |(name, ..): &(&str, _, _)| CString::new(*name).map_err(|error| unsupported(error.to_string()));
+        let name = |(name, ..): &(&str, _, _)| CString::new(*name).map_err(|error| failed(error.to_string()));
         let names: Vec<CString> = ports.iter().map(name).collect::<Result<_>>()?;
         // SAFETY: running the initialisers of the library that the user named is what was asked for.
-        let library = unsafe { Library::new(path) }.map_err(|error| unsupported(error.to_string()))?;
+        let library = unsafe { Library::new(path) }.map_err(|error| no_library(error.to_string()))?;
         // SAFETY: this is the documented type of the symbol.
         let base = unsafe { library.get::<unsafe extern "C" fn() -> *const ApiBase>(b"OrtGetApiBase\0") };
-        let base = base.map_err(|error| unsupported(error.to_string()))?;
+        let base = base.map_err(|error| no_library(error.to_string()))?;
         // SAFETY: the library returns a table that lives as long as it is loaded.
-        let base = unsafe { base().as_ref() }.ok_or_else(|| unsupported("it has no API".into()))?;
+        let base = unsafe { base().as_ref() }.ok_or_else(|| no_library("it has no API".into()))?;
         // SAFETY: as above; a table of a version that it does not have is null.
         let api = unsafe { (base.get_api)(API_VERSION).as_ref() };
-        let api = api.ok_or_else(|| unsupported(format!("it does not have version {API_VERSION} of its C API")))?;
+        let api = api.ok_or_else(|| no_library(format!("it does not have version {API_VERSION} of its C API")))?;
         // SAFETY: a string that lives as long as the library.
         let version = unsafe { CStr::from_ptr((base.get_version)()) }.to_string_lossy().into_owned();
         let row =
@@ -230,7 +231,7 @@ impl Onnxruntime {
         action.copy_from_slice(&self.rows[self.inputs]);
         for (input, output) in &self.states {
             let [into, from] =
-                self.rows.get_disjoint_mut([*input, *output]).map_err(|error| unsupported(error.to_string()))?;
+                self.rows.get_disjoint_mut([*input, *output]).map_err(|error| failed(error.to_string()))?;
             into.copy_from_slice(from);
         }
         Ok(())
@@ -274,7 +275,7 @@ fn check(api: Api, status: Status) -> Result<()> {
         let message = CStr::from_ptr(get(status)).to_string_lossy().into_owned();
         let release: Release = function(api, at::RELEASE_STATUS);
         release(status);
-        Err(unsupported(message))
+        Err(failed(message))
     }
 }
 
@@ -288,10 +289,15 @@ impl Drop for Onnxruntime {
     }
 }
 
-fn unsupported(reason: String) -> Error {
-    Error::Unsupported {
-        thing: "onnxruntime cannot run the model".into(),
-        reason,
-        hint: "point ORT_DYLIB_PATH at libonnxruntime.so of onnxruntime 1.17 or newer",
-    }
+fn refused(reason: String, hint: &'static str) -> Error {
+    Error::Unsupported { thing: "onnxruntime cannot run the model".into(), reason, hint }
+}
+
+fn no_library(reason: String) -> Error {
+    refused(reason, "point ORT_DYLIB_PATH at libonnxruntime.so of onnxruntime 1.17 or newer")
+}
+
+/// What onnxruntime itself says about the model.
+fn failed(reason: String) -> Error {
+    refused(reason, "check the file with onnx.checker, or export it with an opset that this onnxruntime has")
 }

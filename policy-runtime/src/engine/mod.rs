@@ -19,6 +19,8 @@ pub mod level;
 pub mod native;
 pub mod program;
 #[cfg(feature = "onnx")]
+mod quiet;
+#[cfg(feature = "onnx")]
 pub mod session;
 #[cfg(feature = "onnx")]
 pub mod tract;

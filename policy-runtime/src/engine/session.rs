@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::InferenceFact;
@@ -10,6 +9,7 @@ use tract_onnx::tract_hir::infer::InferenceFact;
 use super::layout::partner;
 use super::native::Machine;
 use super::program::Span;
+use super::quiet::caught;
 use super::tract::number_type;
 use super::{EngineChoice, Kernels};
 use crate::array::{Array, Numbers};
@@ -215,10 +215,10 @@ impl Session {
             }
             Engine::Tract { state } => {
                 let values = self.values.iter().map(|value| value.clone().into_tvalue()).collect();
-                let run = AssertUnwindSafe(|| state.run(values).inspect_err(|_| drop(state.reset_turn())));
-                let results = match catch_unwind(run) {
-                    Ok(results) => results.map_err(|error| refused(&error))?,
-                    Err(_) => {
+                let run = || state.run(values).inspect_err(|_| drop(state.reset_turn()));
+                let results = match caught(run) {
+                    Some(results) => results.map_err(|error| refused(&error))?,
+                    None => {
                         return Err(Error::Unsupported {
                             thing: "a step in tract failed".into(),
                             reason: "it stopped while it evaluated the graph".into(),
@@ -296,11 +296,10 @@ fn tract(model: &Model, inputs: &[Input]) -> Result<Engine> {
         }
         graph.into_optimized()?.into_runnable()?.spawn()
     };
-    // tract indexes by what a file claims; a claim that slipped through vetting must not end the process.
-    match catch_unwind(AssertUnwindSafe(build)) {
-        Ok(Ok(state)) => Ok(Engine::Tract { state }),
-        Ok(Err(error)) => Err(refused(&error)),
-        Err(_) => Err(Error::Unsupported {
+    match caught(build) {
+        Some(Ok(state)) => Ok(Engine::Tract { state }),
+        Some(Err(error)) => Err(refused(&error)),
+        None => Err(Error::Unsupported {
             thing: "the model cannot run in tract".into(),
             reason: "it stopped while it read the graph".into(),
             hint: "check the file with onnx.checker",

@@ -1,7 +1,6 @@
 //! tract as executor: any ONNX model, its inputs and outputs as rows of f32.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
@@ -9,6 +8,7 @@ use tract_onnx::tract_hir::infer::InferenceFact;
 use tract_onnx::tract_hir::internal::{TractErrorContext, bail, ensure};
 
 use super::native::check_width;
+use super::quiet::caught;
 use crate::error::{Error, Result};
 use crate::onnx::Model;
 
@@ -72,11 +72,10 @@ impl TractModel {
             reason,
             hint: "export the policy again with opset 17 and fixed layer shapes, or check the file with onnx.checker",
         };
-        // tract indexes by what a file claims; a claim that slipped through vetting must not end the process.
-        match catch_unwind(AssertUnwindSafe(|| Self::build(model, inputs, &types))) {
-            Ok(Ok(built)) => Ok(built),
-            Ok(Err(error)) => Err(unsupported(format!("{error:#}"))),
-            Err(_) => Err(unsupported("it stopped while it read the graph".into())),
+        match caught(|| Self::build(model, inputs, &types)) {
+            Some(Ok(built)) => Ok(built),
+            Some(Err(error)) => Err(unsupported(format!("{error:#}"))),
+            None => Err(unsupported("it stopped while it read the graph".into())),
         }
     }
 
@@ -146,9 +145,9 @@ impl TractModel {
             reason,
             hint: "run `hype-policy verify` on the bundle",
         };
-        match catch_unwind(AssertUnwindSafe(|| self.evaluate(rows, outputs))) {
-            Ok(result) => result.map_err(|error| failed(format!("{error:#}"))),
-            Err(_) => Err(failed("it stopped while it evaluated the graph".into())),
+        match caught(|| self.evaluate(rows, outputs)) {
+            Some(result) => result.map_err(|error| failed(format!("{error:#}"))),
+            None => Err(failed("it stopped while it evaluated the graph".into())),
         }
     }
 

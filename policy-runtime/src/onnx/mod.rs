@@ -2,6 +2,7 @@
 
 mod chain;
 mod dag;
+mod growth;
 mod lower;
 mod prune;
 mod recurrent;

@@ -17,6 +17,7 @@ pub(super) fn vet(proto: &pb::ModelProto) -> Result<(Vec<Port>, Vec<Port>)> {
     }
     vet_graph(graph, &HashSet::new())?;
     vet_weights(graph)?;
+    super::growth::vet(graph)?;
     let constants: HashMap<&str, ()> = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), ())).collect();
     let inputs = graph.input.iter().filter(|input| !constants.contains_key(input.name.as_str())).map(port).collect();
     let outputs: Vec<Port> = graph.output.iter().map(port).collect();
@@ -125,7 +126,7 @@ fn vet_tensor(tensor: &pb::TensorProto) -> Result<()> {
     Err(Error::malformed(thing(), format!("{count} values for shape {:?}", tensor.dims), found))
 }
 
-fn port(info: &pb::ValueInfoProto) -> Port {
+pub(super) fn port(info: &pb::ValueInfoProto) -> Port {
     let tensor = match info.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
         _ => None,
