@@ -65,10 +65,14 @@ mod tests {
 
     #[test]
     fn shipped_experts_are_good_and_certified() {
-        for (task, least) in [("half-cheetah", 8000.0), ("hopper", 3000.0), ("pendulum", -200.0), ("walker2d", 3500.0)] {
+        for (task, least) in [("half-cheetah", 8000.0), ("hopper", 3000.0), ("pendulum", -200.0), ("walker2d", 3500.0)]
+        {
             assert!(expert(task).unwrap().mean_return().unwrap() >= least, "{task}");
         }
         let text = expert("ant").unwrap_err().to_string();
-        assert!(text.contains("half-cheetah, hopper, pendulum, walker2d") && text.contains("hype expert ant"), "{text}");
+        assert!(
+            text.contains("half-cheetah, hopper, pendulum, walker2d") && text.contains("hype expert ant"),
+            "{text}"
+        );
     }
 }
