@@ -209,6 +209,34 @@ fn qemu_holds_through_dropped_frames_and_a_silent_sensor() {
 }
 
 #[test]
+fn qemu_forgets_a_state_that_is_not_finite() {
+    let Some(elf) = built_firmware("qemu_forgets_a_state_that_is_not_finite", MACHINES[0]) else { return };
+    let mut draws = Draws::new(27);
+    let networks = [
+        vec![Part::Lstm(recurrent(4, 5, 8, &mut draws)), dense(8, 3, Activation::Identity, &mut draws)],
+        vec![Part::Gru(recurrent(3, 5, 8, &mut draws)), dense(8, 3, Activation::Identity, &mut draws)],
+    ];
+    for network in networks {
+        let folder = tempfile::tempdir().unwrap();
+        let file = policy(network, Precision::F32, &mut draws);
+        let mut fresh = file.open().unwrap();
+        let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), file.bytes()), false);
+        board.enter();
+        let usual = row(&mut draws, WIDTHS.0, 1.0);
+        let mut tick = |step: u32, values: &[f32]| board.tick(step, u64::from(step) * PERIOD_NANOS, Some(values));
+        assert_eq!(tick(1, &usual).0, ActionKind::Good);
+        // Finite, so that it passes the checks.
+        let (kind, fault, _) = tick(2, &[f32::MAX, -f32::MAX, f32::MAX, -f32::MAX, f32::MAX]);
+        assert_eq!((kind, fault), (ActionKind::Fallback, wire_fault(FaultKind::Engine)));
+        for step in 3..6 {
+            let mut wanted = vec![0.0; WIDTHS.1];
+            fresh.run(&usual, &mut wanted).unwrap();
+            assert_eq!(tick(step, &usual), (ActionKind::Good, 0, wanted), "step {step}");
+        }
+    }
+}
+
+#[test]
 fn qemu_ticks_at_its_rate_and_bites_when_it_hangs() {
     let Some(elf) = built_firmware("qemu_ticks_at_its_rate_and_bites_when_it_hangs", MACHINES[0]) else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@ use super::write::{BlobFile, Network, Part, Recurrent, blob};
 use super::*;
 use crate::contract::{Channel, Contract};
 use crate::engine::native::NativePolicy;
+use crate::error::Error;
 use crate::guard::Fallback;
 use crate::kernel::Activation;
 use crate::probe::Draws;
@@ -299,11 +300,35 @@ fn numbers_that_are_not_finite_come_out_as_nan_not_as_a_panic() {
             for value in [f32::NAN, f32::INFINITY, f32::MAX] {
                 let mut executor = file.open().unwrap();
                 let mut action = [0.0; 3];
-                executor.run(&[0.0, value, 0.0, 0.0, 0.0], &mut action).unwrap();
-                if value.is_nan() {
+                let ran = executor.run(&[0.0, value, 0.0, 0.0, 0.0], &mut action);
+                if executor.blob().state_width() > 0 && value.is_nan() {
+                    assert!(matches!(ran, Err(Error::NotFinite { what: "recurrent state", .. })), "{ran:?}");
+                } else if value.is_nan() {
                     assert!(action.iter().all(|value| value.is_nan()), "{precision:?} {action:?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn state_that_would_not_be_finite_starts_again() {
+    let mut draws = Draws::new(7);
+    let kinds = kinds(&mut draws);
+    for network in kinds.iter().filter(|network| !matches!(network.parts[0], Part::Dense(_))) {
+        let file = written(network, Precision::F32, &mut draws);
+        let (mut fresh, mut executor) = (file.open().unwrap(), file.open().unwrap());
+        let usual = row(&mut draws, 5, 1.0);
+        let (mut wanted, mut action) = ([0.0; 3], [0.0; 3]);
+        executor.run(&usual, &mut action).unwrap();
+        // Finite, as the checks want it.
+        let huge = [f32::MAX, -f32::MAX, f32::MAX, -f32::MAX, f32::MAX];
+        let error = executor.run(&huge, &mut action).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { what: "recurrent state", .. }), "{error}");
+        for _ in 0..3 {
+            executor.run(&usual, &mut action).unwrap();
+            fresh.run(&usual, &mut wanted).unwrap();
+            assert_eq!(action.map(f32::to_bits), wanted.map(f32::to_bits), "from a fresh state");
         }
     }
 }

@@ -157,7 +157,7 @@ impl<'a> HeapExecutor<'a> {
     /// See [`run`].
     ///
     /// # Errors
-    /// [`Error::Width`] where a row has the wrong length.
+    /// As there.
     pub fn run(&mut self, observation: &[f32], action: &mut [f32]) -> Result<()> {
         run(&self.blob, &mut self.memory.scratch(), observation, action)
     }

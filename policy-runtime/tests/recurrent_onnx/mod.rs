@@ -17,6 +17,8 @@ pub(crate) struct RecurrentFile {
     /// What every layer's attribute `hidden_size` says, where that is not true.
     pub(crate) hidden_size: Option<i64>,
     pub(crate) bias: bool,
+    /// Every layer reads the state that the other one leaves. Two layers of one width.
+    pub(crate) crossed: bool,
     /// `MatMul` and `Add` in place of `Gemm` at the end.
     pub(crate) apart: bool,
 }
@@ -24,7 +26,7 @@ pub(crate) struct RecurrentFile {
 impl Default for RecurrentFile {
     fn default() -> Self {
         let (kind, hidden) = ("LSTM", vec![9]);
-        Self { kind, observation: 5, hidden, action: 3, hidden_size: None, bias: true, apart: false }
+        Self { kind, observation: 5, hidden, action: 3, hidden_size: None, bias: true, crossed: false, apart: false }
     }
 }
 
@@ -130,15 +132,18 @@ impl RecurrentFile {
                 graph.random(&names[3], &[1, 2 * gates * hidden], draws);
             }
             let states: &[&str] = if gates == 4 { &["h", "c"] } else { &["h"] };
-            let [from, to] = ["in", "out"].map(|way| states.iter().map(|it| format!("{it}{layer}_{way}")).collect());
-            let (from, to): (Vec<String>, Vec<String>) = (from, to);
+            let named = |way: &str, layer: usize| -> Vec<String> {
+                states.iter().map(|it| format!("{it}{layer}_{way}")).collect()
+            };
+            let (from, to) = (named("in", layer), named("out", layer));
+            let read = if self.crossed { named("in", 1 - layer) } else { from.clone() };
             let mut reads: Vec<&str> = names.iter().map(String::as_str).collect();
             if !self.bias {
                 reads[3] = "";
             }
             reads.push("");
-            reads.extend(from.iter().map(String::as_str));
-            let all = named("all");
+            reads.extend(read.iter().map(String::as_str));
+            let all = format!("all{layer}");
             let writes: Vec<&str> = [all.as_str()].into_iter().chain(to.iter().map(String::as_str)).collect();
             let size = self.hidden_size.unwrap_or(*hidden as i64);
             graph.nodes.push(node(self.kind, &reads, &writes, &[("hidden_size", size), ("linear_before_reset", 1)]));
