@@ -8,6 +8,7 @@ use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
 
+mod memory;
 #[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
 mod mps2;
 #[cfg(feature = "stm32f407")]
