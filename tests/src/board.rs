@@ -24,7 +24,7 @@ pub enum Heard {
     /// A tick's action.
     Action { tick: u32, sequence: u32, kind: ActionKind, fault: u8, values: Vec<f32> },
     /// Its counters.
-    Status { ticks: u32, fallbacks: u32, missed_deadlines: u32, dropped_frames: u32 },
+    Status { ticks: u32, fallbacks: u32, missed_deadlines: u32, dropped_frames: u32, alarm: Option<bool> },
     /// How long the actions took.
     Timed(u64),
     /// How deep its stack has been, bytes.
@@ -47,8 +47,8 @@ impl From<FromBoard<'_>> for Heard {
                 assert!(frame::from_bytes(values, &mut row), "{} bytes of values", values.len());
                 Heard::Action { tick, sequence, kind, fault, values: row }
             }
-            FromBoard::Status { ticks, fallbacks, missed_deadlines, dropped_frames } => {
-                Heard::Status { ticks, fallbacks, missed_deadlines, dropped_frames }
+            FromBoard::Status { ticks, fallbacks, missed_deadlines, dropped_frames, alarm } => {
+                Heard::Status { ticks, fallbacks, missed_deadlines, dropped_frames, alarm }
             }
             FromBoard::Timed { nanos } => Heard::Timed(nanos),
             FromBoard::Stack { bytes } => Heard::Stack(bytes),

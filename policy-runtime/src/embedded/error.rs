@@ -44,6 +44,9 @@ pub enum BlobError {
     /// Weights are little-endian and used in place.
     #[error("this machine is not little-endian")]
     Endianness = 13,
+    /// A loop at the policy's rate would be taken for one that hangs.
+    #[error("the policy's control period is longer than the board's watchdog allows")]
+    Period = 14,
 }
 
 impl BlobError {
