@@ -312,6 +312,27 @@ fn numbers_that_are_not_finite_come_out_as_nan_not_as_a_panic() {
 }
 
 #[test]
+fn what_no_blob_can_hold_is_named() {
+    let mut draws = Draws::new(8);
+    let good = kinds(&mut draws)[0].clone();
+    let refused = |spoil: fn(&mut Network)| {
+        let mut network = good.clone();
+        spoil(&mut network);
+        blob(&contract(5, 3), &network, Precision::F32, [0; 32], &[&[0.1; 5]]).unwrap_err().to_string()
+    };
+    for (spoil, wanted) in [
+        ((|network| network.affine.scale[1] = -1.5) as fn(&mut Network), ["policy action scale at index 1", "-1.5"]),
+        (|network| network.affine.offset[2] = f32::NAN, ["policy action offset at index 2", "NaN"]),
+        (|network| network.clamp.low[0] = 9.0, ["policy clamp of action channel 0", "low 9"]),
+        (|network| network.normalizer.as_mut().unwrap().std[4] = 0.0, ["policy normaliser std at index 4", "0"]),
+        (|network| drop(network.clamp.high.pop()), ["policy clamp high", "2"]),
+    ] {
+        let message = refused(spoil);
+        assert!(wanted.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+#[test]
 fn state_that_would_not_be_finite_starts_again() {
     let mut draws = Draws::new(7);
     let kinds = kinds(&mut draws);

@@ -1,5 +1,7 @@
 //! Makes a blob from a policy's layers. docs/FORMAT.md is the description that this follows.
 
+use core::cmp::Ordering;
+
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -71,6 +73,26 @@ impl Network {
             affine: graph.affine.clone(),
             clamp,
         })
+    }
+}
+
+impl Network {
+    /// What a reader refuses in the rows around the layers, by name.
+    fn check_numbers(&self, observation: usize, action: usize) -> Result<()> {
+        if let Some(normalizer) = &self.normalizer {
+            normalizer.validate("policy normaliser", observation)?;
+        }
+        self.affine.validate("policy action", action)?;
+        let Clamp { low, high } = &self.clamp;
+        check("policy clamp low", low, action)?;
+        check("policy clamp high", high, action)?;
+        match low.iter().zip(high).position(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less)) {
+            None => Ok(()),
+            Some(index) => {
+                let found = format!("low {}, high {}", low[index], high[index]);
+                Err(Error::malformed(format!("policy clamp of action channel {index}"), "low below high", found))
+            }
+        }
     }
 }
 
@@ -183,6 +205,7 @@ pub fn blob(
     if let Some(row) = observations.iter().find(|row| row.len() != observation) {
         return Err(Error::malformed("golden observation", format!("{observation} numbers"), row.len()));
     }
+    network.check_numbers(observation, action)?;
     let safety = Safety::of(contract);
     let contract_sha256 = contract_digest(contract)?;
     let digests = [&contract_sha256, &model_sha256];
