@@ -53,7 +53,10 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
         ("resume run".into(), &["there is no run in run", "no such folder"]),
         ("eval nothing.onnx".into(), &["there is no policy `nothing.onnx`", "expert:TASK"]),
         ("eval random".into(), &["does not say which task", "--task"]),
-        ("eval expert:zebra".into(), &["no shipped expert for `zebra`", "one of half-cheetah, hopper, pendulum"]),
+        (
+            "eval expert:zebra".into(),
+            &["no shipped expert for `zebra`", "one of half-cheetah, hopper, pendulum, walker2d"],
+        ),
         ("eval expert:pendulum --episodes 0".into(), &["--episodes 0", "at least 1"]),
         ("eval expert:pendulum --tremble 1.5".into(), &["--tremble", "0 to 1", "1.5"]),
         ("demos collect pendulum --episodes 0 -o run".into(), &["--episodes 0"]),
