@@ -14,6 +14,9 @@ use crate::kernel::Activation;
 use crate::safety::Safety;
 use crate::spec::{Affine, Clamp, Dense, Normalizer, PolicyGraph, Squash};
 
+/// How much more than the input of the largest magnitude another one may be enlarged.
+const MOST_GAIN: f32 = 64.0;
+
 /// The weights of a recurrent layer, named and shaped as in PyTorch; gates one after another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recurrent {
@@ -77,6 +80,38 @@ impl Network {
 }
 
 impl Network {
+    /// The same policy for eight bits: without a normaliser of its own, it gets one that brings every input to the magnitude that
+    /// it has in `rows`, raw observations, at most; the first layer takes that back. One scale serves all inputs of a layer, and an
+    /// angle beside a velocity would keep few of its bits.
+    #[must_use]
+    pub fn with_even_inputs(mut self, rows: &[&[f32]]) -> Self {
+        let Some(width) = rows.first().map(|row| row.len()).filter(|_| self.normalizer.is_none()) else { return self };
+        let mut std = vec![0.0_f32; width];
+        for row in rows {
+            std.iter_mut().zip(*row).for_each(|(most, value)| *most = most.max(value.abs()));
+        }
+        // A channel that hardly moves in `rows` may move elsewhere, and must not drown all others then.
+        let least = std.iter().fold(0.0_f32, |most, value| most.max(*value)) / MOST_GAIN;
+        if least <= 0.0 || !least.is_normal() {
+            return self;
+        }
+        std.iter_mut().for_each(|std| *std = std.max(least));
+        let scale = |weights: &mut [f32], input: fn(usize, usize, usize) -> usize, outputs: usize| {
+            for (index, weight) in weights.iter_mut().enumerate() {
+                *weight *= std.get(input(index, outputs, width)).copied().unwrap_or(1.0);
+            }
+        };
+        match self.parts.first_mut() {
+            Some(Part::Dense(layer)) => scale(&mut layer.weights, |index, outputs, _| index / outputs, layer.outputs),
+            Some(Part::Lstm(layer) | Part::Gru(layer)) => {
+                scale(&mut layer.weight_ih, |index, _, width| index % width, layer.hidden);
+            }
+            None => return self,
+        }
+        self.normalizer = Some(Normalizer { mean: vec![0.0; width], std });
+        self
+    }
+
     /// What a reader refuses in the rows around the layers, by name.
     fn check_numbers(&self, observation: usize, action: usize) -> Result<()> {
         if let Some(normalizer) = &self.normalizer {
