@@ -1,13 +1,14 @@
 //! `hype-policy blob`: another exporter's ONNX policy, with memory or without, as a blob for a microcontroller.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Outcome;
+use crate::bundle::Bundle;
 use crate::contract::Contract;
 use crate::embedded::Precision;
 use crate::embedded::write::{BlobFile, Network, blob};
@@ -18,6 +19,7 @@ use crate::guard::Observation;
 use crate::onnx::Model;
 use crate::policy::Policy;
 use crate::probe::{Demonstrations, probes};
+use crate::selfcheck::ProbeKind;
 
 /// Steps that blob and file are compared over, state carried from one to the next.
 const STEPS: usize = 64;
@@ -71,7 +73,14 @@ pub(super) fn write(args: &BlobArgs) -> Result<Outcome> {
         .collect();
     let precision = if args.int8 { Precision::Int8 } else { Precision::F32 };
     let golden: Vec<&[f32]> = rows.iter().take(GOLDEN).map(Vec::as_slice).collect();
+    let shown = demonstrated(&args.model);
+    let shown: Vec<&[f32]> =
+        shown.iter().map(Vec::as_slice).filter(|row| row.len() == contract.observation.len()).collect();
     let written = |precision| -> Result<(BlobFile, f32)> {
+        let network = match precision {
+            Precision::F32 => network.clone(),
+            Precision::Int8 => network.clone().with_even_inputs(&shown),
+        };
         let file = blob(&contract, &network, precision, Sha256::digest(&bytes).into(), &golden)?;
         let off = largest_difference(&bytes, &file, &network, &rows).map_err(|error| error.within(&name))?;
         Ok((file, off))
@@ -92,7 +101,7 @@ pub(super) fn write(args: &BlobArgs) -> Result<Outcome> {
     fs::write(&args.output, file.bytes()).map_err(|source| Error::file("write", &args.output, source))?;
     let rounded = if args.int8 { " with weights of eight bits" } else { "" };
     let text = format!(
-        "{}: {} bytes; differs from {name} by {off:.1e} at most over {} steps{rounded}\n",
+        "{}: {} bytes; differs from {name} by {off:.1e} at most over {} steps of random observations{rounded}\n",
         args.output.display(),
         file.bytes().len(),
         rows.len()
@@ -100,10 +109,19 @@ pub(super) fn write(args: &BlobArgs) -> Result<Outcome> {
     Ok(Outcome { text, json, kind: None })
 }
 
+/// Observations of demonstrations, where the model lies in a bundle whose golden vectors have some.
+fn demonstrated(model: &Path) -> Vec<Vec<f32>> {
+    let bundle = model.parent().filter(|folder| Bundle::is_at(folder)).and_then(|folder| Bundle::open(folder).ok());
+    let golden = bundle.map(|bundle| bundle.manifest.golden).unwrap_or_default();
+    golden.into_iter().filter(|it| it.kind == ProbeKind::Demonstration).map(|it| it.observation).collect()
+}
+
 /// The largest difference between the file's actions and the blob's, as a share of the larger of 1 and the action's magnitude;
 /// infinite where an action is no number.
 fn largest_difference(bytes: &[u8], file: &BlobFile, network: &Network, rows: &[Vec<f32>]) -> Result<f32> {
-    let mut policy = Policy::from_onnx(bytes, EngineChoice::Auto)?;
+    // In the blob's order of operations, where the file has nothing that only tract knows.
+    let mut policy = Policy::from_onnx(bytes, EngineChoice::Deterministic)
+        .or_else(|_| Policy::from_onnx(bytes, EngineChoice::Auto))?;
     let mut board = file.open().map_err(|error| Error::malformed("the blob", "one that can be read", error))?;
     let mut wanted = vec![0.0; network.affine.scale.len()];
     let mut found = wanted.clone();
