@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys that a preset may leave out.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 11] = [
+    "sac.actor_hidden",
     "sac.target_entropy",
+    "sac.target_every",
     "reward.clip",
     "reward.from",
     "demos",

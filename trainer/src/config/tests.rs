@@ -72,6 +72,8 @@ fn settings_override_and_wrong_ones_are_named() {
     let config = resolved("mm", "hopper", &["sac.batch_size=128", "sac.optimizer=adam", "reward.clip=40.0"]).unwrap();
     assert_eq!((config.sac.batch_size, config.sac.optimizer), (128, Optimizer::Adam));
     assert_eq!(config.reward.unwrap().clip, Some(40.0));
+    let linear = resolved("hype", "hopper", &["sac.actor_hidden=[]", "sac.target_every=2"]).unwrap();
+    assert_eq!((linear.sac.actor_hidden.as_deref(), linear.sac.target_every), (Some([].as_slice()), 2));
     for (set, words) in [
         ("sac.batchsize=128", ["sac.batchsize", "did you mean `sac.batch_size`"]),
         ("sac.discount=1.5", ["sac.discount", "found 1.5"]),
