@@ -38,8 +38,12 @@ pub(crate) fn blobs(
     let network = Network::from_graph(contents.policy)?;
     let digest = Sha256::digest(model).into();
     let mut blobs = Vec::new();
-    for (name, precision) in [(BLOB_FILE, Precision::F32), (BLOB_INT8_FILE, Precision::Int8)] {
-        let file = blob(contents.contract, &network, precision, digest, &golden(probes))?;
+    let shown = probes.iter().filter(|probe| probe.kind == ProbeKind::Demonstration);
+    let shown: Vec<&[f32]> = shown.map(|probe| probe.observation.as_slice()).collect();
+    let even = network.clone().with_even_inputs(&shown);
+    for (name, precision, network) in [(BLOB_FILE, Precision::F32, &network), (BLOB_INT8_FILE, Precision::Int8, &even)]
+    {
+        let file = blob(contents.contract, network, precision, digest, &golden(probes))?;
         blobs.push(compare(contents, name, precision, &file, probes, answers)?);
     }
     Ok(blobs)

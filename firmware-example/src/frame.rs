@@ -2,14 +2,14 @@
 //!
 //! A serial line has no datagrams and drops bytes, so that frames must be found again by their zeros, and a board says more than
 //! actions: that is why these are not the frames of [`policy_runtime::frame`]. Rows, digest and the numbers of verdicts are.
-//! A frame that is too long, damaged or unknown is dropped and counted; the next zero begins a new one.
+//! A frame that is too long, damaged, unknown or does not fit the policy is dropped and counted; the next zero begins a new one.
 
 use policy_runtime::embedded::crc32;
 pub use policy_runtime::frame::{bytes_to_row as from_bytes, row_to_bytes as to_bytes};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const PROTOCOL: u8 = 1;
+pub const PROTOCOL: u8 = 2;
 
 /// From the host, or from whatever reads the sensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub enum ToBoard<'a> {
     Rearm,
     /// Asks for [`FromBoard::Status`].
     Status,
+    /// Asks for [`FromBoard::Ready`].
+    Hello,
     /// Time comes by message from now on, and this one is a tick. Feature `hil`.
     Advance {
         /// What time it is.
@@ -55,7 +57,7 @@ pub enum ToBoard<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FromBoard<'a> {
-    /// The board started, its policy is good.
+    /// The policy is good: after the start, and in answer to [`ToBoard::Hello`].
     Ready {
         /// [`PROTOCOL`].
         protocol: u8,
@@ -95,8 +97,10 @@ pub enum FromBoard<'a> {
         fallbacks: u32,
         /// Deadlines without an action.
         missed_deadlines: u32,
-        /// Frames that were too long, damaged or unknown.
+        /// Frames that were too long, damaged, unknown, not for this board, or observations of another width.
         dropped_frames: u32,
+        /// Whether the monitor's alarm is raised; none without a monitor.
+        alarm: Option<bool>,
     },
     /// How long the actions took that [`ToBoard::Time`] asked for.
     Timed {
@@ -204,6 +208,11 @@ impl<const N: usize> Receiver<N> {
         self.dropped
     }
 
+    /// Counts a frame as dropped whose message cannot be used.
+    pub fn drop_message(&mut self) {
+        self.dropped = self.dropped.saturating_add(1);
+    }
+
     /// Takes a byte; whether it ended a frame that [`Self::message`] can read.
     pub fn take(&mut self, byte: u8) -> bool {
         if byte != 0 {
@@ -224,7 +233,7 @@ impl<const N: usize> Receiver<N> {
         });
         match payload {
             Some(length) => self.used = length,
-            None => self.dropped = self.dropped.saturating_add(1),
+            None => self.drop_message(),
         }
         payload.is_some()
     }

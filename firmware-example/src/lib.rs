@@ -2,6 +2,7 @@
 //!
 //! * [`Station`] is the whole logic without any hardware: clock, serial port and watchdog are a [`Board`], so the same code
 //!   runs under test on the host.
+//! * [`clock`] is time from a core's own counter.
 //! * [`frame`] is what goes over the wire; docs/FORMAT.md describes it.
 //!
 //! The binary adds start-up code and one [`Board`]. Nothing here allocates or needs std.
@@ -10,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 #![warn(missing_docs)]
 
+pub mod clock;
 pub mod frame;
 mod station;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The thin part: start-up, one board, and the loop. A panic stops feeding the watchdog, which restarts the board.
+//! The thin part: start-up, one board, and the loop. A panic there stops feeding the watchdog, which restarts the board.
 
 #![no_std]
 #![no_main]
@@ -24,7 +24,10 @@ fn main() -> ! {
     static mut STATION: MaybeUninit<Station<'static>> = MaybeUninit::uninit();
     let Some(peripherals) = cortex_m::Peripherals::take() else { halt() };
     let mut machine = Machine::start(peripherals);
-    match open(STATION, MEMORY, machine.now_nanos()) {
+    let opened = open(STATION, MEMORY, &mut machine);
+    // Not before: how long the policy's digests and golden vectors take depends on the policy.
+    machine.watch();
+    match opened {
         Ok(station) => {
             station.greet(&mut machine);
             loop {
@@ -44,9 +47,9 @@ fn main() -> ! {
 fn open(
     place: &'static mut MaybeUninit<Station<'static>>,
     memory: &'static mut Memory,
-    now_nanos: u64,
+    machine: &mut Machine,
 ) -> Result<&'static mut Station<'static>, BlobError> {
-    Ok(place.write(Station::new(memory, board::policy(), now_nanos)?))
+    Ok(place.write(Station::new(memory, board::policy(), machine)?))
 }
 
 fn halt() -> ! {

@@ -14,6 +14,9 @@ use crate::{MAX_ACTION, MAX_FRAME, MAX_OBSERVATION, MAX_STATE, MAX_WIDTH};
 
 /// What the logic needs of a machine.
 pub trait Board {
+    /// What passes at least, after the watchdog was fed, before it bites, nanoseconds.
+    const WATCHDOG_NANOS: u64;
+
     /// Time since any fixed moment; never runs backwards.
     fn now_nanos(&mut self) -> u64;
     /// A byte that arrived, where there is one.
@@ -94,24 +97,28 @@ pub struct Station<'a> {
 }
 
 impl<'a> Station<'a> {
-    /// Opens the blob at the start of `flash` and replays its golden vectors; the first tick is due at `start_nanos`.
+    /// Opens the blob at the start of `flash` and replays its golden vectors; the first tick is due then.
     /// The policy does not drive before [`ToBoard::Enter`]. With the feature `monitor`, what follows the blob may be the
     /// monitor's numbers.
     ///
     /// # Errors
-    /// The blob's first defect.
-    pub fn new(memory: &'a mut Memory, flash: &'a [u8], start_nanos: u64) -> Result<Self, BlobError> {
+    /// The blob's first defect; [`BlobError::Period`] where two control periods are longer than [`Board::WATCHDOG_NANOS`].
+    pub fn new<B: Board>(memory: &'a mut Memory, flash: &'a [u8], board: &mut B) -> Result<Self, BlobError> {
         let Memory { front, back, state, receiver, observation, last, buffer } = memory;
         let blob = Blob::open(flash)?;
         let observation = observation.get_mut(..blob.observation_width()).ok_or(BlobError::TooLarge)?;
         let last = last.get_mut(..blob.action_width()).ok_or(BlobError::TooLarge)?;
         let period = NonZeroU64::new(blob.header().control_period_nanos).ok_or(BlobError::Number)?;
+        // The watchdog is fed once per tick, and a tick may be late by all of a period.
+        if period.get() > B::WATCHDOG_NANOS / 2 {
+            return Err(BlobError::Period);
+        }
         Ok(Self {
             #[cfg(any(test, feature = "monitor"))]
             watch: Watch::open(flash, &blob)?,
             executor: Executor::new(blob, Scratch { front, back, state })?,
             supervisor: Supervisor::new(),
-            rate: FixedRate::new(period, start_nanos),
+            rate: FixedRate::new(period, board.now_nanos()),
             clock: Clock::Own,
             receiver,
             observation,
@@ -123,7 +130,7 @@ impl<'a> Station<'a> {
         })
     }
 
-    /// Says that the board started.
+    /// Says that there is a policy, and which.
     pub fn greet(&mut self, board: &mut impl Board) {
         let blob = self.executor.blob();
         let header = blob.header();
@@ -139,12 +146,11 @@ impl<'a> Station<'a> {
 
     /// Takes what arrived, and makes the tick that is due. Call it over and over.
     pub fn poll(&mut self, board: &mut impl Board) {
-        while let Some(byte) = board.receive() {
+        // All that arrived, so that an order waits for one tick at most; bounded, so that no noise puts off the tick.
+        for _ in 0..MAX_FRAME {
+            let Some(byte) = board.receive() else { break };
             if self.receiver.take(byte) {
                 self.answer(board);
-            }
-            if self.is_due(board) {
-                break;
             }
         }
         if self.clock == Clock::Messages {
@@ -180,17 +186,11 @@ impl<'a> Station<'a> {
                 let arrived = if self.clock == Clock::Own { board.now_nanos() } else { stamp_nanos };
                 (self.stamp_nanos, self.sequence) = (Some(arrived), sequence);
             }
-            Some(ToBoard::Enter) => {
-                self.executor.reset();
-                #[cfg(any(test, feature = "monitor"))]
-                if let Some(watch) = &mut self.watch {
-                    watch.reset();
-                }
-                self.supervisor.enter(&self.executor.blob().rules());
-            }
+            Some(ToBoard::Enter) => self.enter(board),
             Some(ToBoard::Exit) => drop_answer(self.supervisor.exit(&self.executor.blob().rules())),
             Some(ToBoard::Stop) => self.supervisor.stop(),
             Some(ToBoard::Rearm) => drop_answer(self.supervisor.rearm()),
+            Some(ToBoard::Hello) => self.greet(board),
             Some(ToBoard::Status) => {
                 let counters = self.supervisor.counters();
                 let status = FromBoard::Status {
@@ -198,6 +198,7 @@ impl<'a> Station<'a> {
                     fallbacks: u32::try_from(counters.fallback_ticks()).unwrap_or(u32::MAX),
                     missed_deadlines: u32::try_from(self.rate.missed_deadlines()).unwrap_or(u32::MAX),
                     dropped_frames: self.receiver.dropped(),
+                    alarm: self.alarm(),
                 };
                 say(board, self.buffer, &status);
             }
@@ -227,8 +228,31 @@ impl<'a> Station<'a> {
             Some(ToBoard::Hang) => loop {
                 core::hint::spin_loop();
             },
-            _ => {}
+            Some(_) => self.receiver.drop_message(),
+            None => {}
         }
+    }
+
+    /// Lets the policy drive, from a fresh state; nothing where it drives already or may not.
+    fn enter(&mut self, board: &mut impl Board) {
+        if !self.supervisor.enter(&self.executor.blob().rules()) {
+            return;
+        }
+        self.executor.reset();
+        if self.alarm() == Some(true) {
+            say(board, self.buffer, &FromBoard::Alarm { tick: self.ticks, raised: false });
+        }
+        #[cfg(any(test, feature = "monitor"))]
+        if let Some(watch) = &mut self.watch {
+            watch.reset();
+        }
+    }
+
+    fn alarm(&self) -> Option<bool> {
+        #[cfg(any(test, feature = "monitor"))]
+        return self.watch.as_ref().map(Watch::is_raised);
+        #[cfg(not(any(test, feature = "monitor")))]
+        None
     }
 
     /// One tick at `now_nanos`; `release_nanos` where the board's own clock released it and a deadline counts.

@@ -24,19 +24,21 @@ const MACHINES: [&str; 2] = ["mps2-an386", "mps2-an500"];
 const PERIOD_NANOS: u64 = 10_000_000;
 const WIDTHS: (usize, usize) = (5, 3);
 
-/// Bytes of flash beside the policy.
-const CODE_BUDGET: usize = 16 << 10;
+/// Bytes of flash beside the policy: a little above what it is. The goal is 16 KiB.
+const CODE_BUDGET: usize = 15_360;
+/// Bytes of flash that the monitor adds.
+const MONITOR_BUDGET: usize = 1536;
 /// Bytes of static RAM beside activations.
 const RAM_BUDGET: usize = 4 << 10;
-/// What USART2 of the STM32 receives into.
+/// What USART2 of the STM32 receives into, beyond that budget.
 const DMA_RING: usize = 1 << 10;
 /// Bytes of stack, all frames together.
 const STACK_BUDGET: usize = 2560;
 /// Bytes of one function's variables.
 const FRAME_BUDGET: usize = 1280;
-/// Instructions per multiplication.
-const F32_BUDGET: f64 = 3.7;
-const INT8_BUDGET: f64 = 3.0;
+/// Instructions per multiplication: a little above what they are. The goals are 3.7 and 3.0.
+const F32_BUDGET: f64 = 2.95;
+const INT8_BUDGET: f64 = 2.6;
 /// Actions that are timed together.
 const REPEATS: u16 = 20;
 
@@ -206,6 +208,34 @@ fn qemu_holds_through_dropped_frames_and_a_silent_sensor() {
     board.say(&ToBoard::Stop);
     let (kind, _, _) = board.tick(8, at(8), Some(&first));
     assert_eq!(kind, ActionKind::Stopped);
+}
+
+#[test]
+fn qemu_forgets_a_state_that_is_not_finite() {
+    let Some(elf) = built_firmware("qemu_forgets_a_state_that_is_not_finite", MACHINES[0]) else { return };
+    let mut draws = Draws::new(27);
+    let networks = [
+        vec![Part::Lstm(recurrent(4, 5, 8, &mut draws)), dense(8, 3, Activation::Identity, &mut draws)],
+        vec![Part::Gru(recurrent(3, 5, 8, &mut draws)), dense(8, 3, Activation::Identity, &mut draws)],
+    ];
+    for network in networks {
+        let folder = tempfile::tempdir().unwrap();
+        let file = policy(network, Precision::F32, &mut draws);
+        let mut fresh = file.open().unwrap();
+        let mut board = QemuBoard::start(MACHINES[0], &elf, &saved(folder.path(), file.bytes()), false);
+        board.enter();
+        let usual = row(&mut draws, WIDTHS.0, 1.0);
+        let mut tick = |step: u32, values: &[f32]| board.tick(step, u64::from(step) * PERIOD_NANOS, Some(values));
+        assert_eq!(tick(1, &usual).0, ActionKind::Good);
+        // Finite, so that it passes the checks.
+        let (kind, fault, _) = tick(2, &[f32::MAX, -f32::MAX, f32::MAX, -f32::MAX, f32::MAX]);
+        assert_eq!((kind, fault), (ActionKind::Fallback, wire_fault(FaultKind::Engine)));
+        for step in 3..6 {
+            let mut wanted = vec![0.0; WIDTHS.1];
+            fresh.run(&usual, &mut wanted).unwrap();
+            assert_eq!(tick(step, &usual), (ActionKind::Good, 0, wanted), "step {step}");
+        }
+    }
 }
 
 #[test]
@@ -381,25 +411,38 @@ fn deepest_stack_bytes(board: &mut QemuBoard, observation: &[f32]) -> usize {
     board.hear_until(|heard| if let Heard::Stack(bytes) = heard { Some(*bytes as usize) } else { None })
 }
 
-/// The bill, and the budget that fails when it grows: `cargo test -p hype-firmware --test qemu bill -- --nocapture`.
+/// The first half of the bill: what the linker knows, so that it needs the compiler's target alone.
+#[test]
+fn bill_of_memory_stays_within_its_budget() {
+    if !board::has_target() {
+        println!("SKIPPED bill_of_memory_stays_within_its_budget: rustup target add {}", board::TARGET);
+        return;
+    }
+    // Two rows of activations and the recurrent state.
+    let activations = 4 * (2 * ::firmware::MAX_WIDTH + ::firmware::MAX_STATE);
+    for (name, ring) in [(MACHINES[0], 0), ("stm32f407", DMA_RING)] {
+        let mut plain = None;
+        for monitor in ["", ",monitor"] {
+            let name = format!("{name}{monitor}");
+            let (code, ram, frame) = memory(&board::build(&name));
+            let rest = ram - activations - ring;
+            println!(
+                "{name}: code {code} B flash; static RAM {ram} B: activations {activations} B, DMA ring {ring} B, the rest {rest} B; \
+                 largest stack frame {frame} B"
+            );
+            let budget = plain.map_or(CODE_BUDGET, |plain| plain + MONITOR_BUDGET);
+            assert!(code <= budget, "{name}: {code} bytes of flash beside the policy; budget {budget}");
+            assert!((100..=FRAME_BUDGET).contains(&frame), "{name}: a frame of {frame} bytes; budget {FRAME_BUDGET}");
+            assert!(rest <= RAM_BUDGET, "{name}: {rest} bytes of RAM; budget {RAM_BUDGET}");
+            plain = Some(code);
+        }
+    }
+}
+
+/// The second half: what QEMU counts. `cargo test -p hype-firmware --test qemu bill -- --nocapture` prints both.
 #[test]
 fn qemu_bill_stays_within_its_budget() {
     let Some(elf) = built_firmware("qemu_bill_stays_within_its_budget", MACHINES[0]) else { return };
-    // Two rows of activations and the recurrent state.
-    let activations = 4 * (2 * ::firmware::MAX_WIDTH + ::firmware::MAX_STATE);
-    let programs = [(MACHINES[0], elf.clone(), 0), ("stm32f407", board::build("stm32f407"), DMA_RING)];
-    for (name, elf, ring) in programs {
-        let (code, ram, frame) = memory(&elf);
-        let rest = ram - activations - ring;
-        println!(
-            "{name}: code {code} B flash; static RAM {ram} B: activations {activations} B, DMA ring {ring} B, the rest {rest} B; \
-             largest stack frame {frame} B"
-        );
-        assert!(code <= CODE_BUDGET, "{name}: {code} bytes of flash beside the policy; budget {CODE_BUDGET}");
-        assert!((100..=FRAME_BUDGET).contains(&frame), "{name}: a frame of {frame} bytes; budget {FRAME_BUDGET}");
-        assert!(rest <= RAM_BUDGET, "{name}: {rest} bytes of RAM; budget {RAM_BUDGET}");
-    }
-
     for (observation, hidden, action) in [(11, 256, 3), (17, 256, 6), (376, 256, 17)] {
         for (precision, budget) in [(Precision::F32, F32_BUDGET), (Precision::Int8, INT8_BUDGET)] {
             let (file, golden) = priced(observation, hidden, action, precision);

@@ -18,6 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
         policy.reset();
     }
+    if let Ok(model) = Model::parse(bytes) {
+        let _ = model.lower_network();
+    }
     let options = SessionOptions { engine: EngineChoice::Native, ..SessionOptions::default() };
     if let Ok(mut session) = Model::parse(bytes).and_then(|model| Session::new(&model, &options)) {
         let _ = session.run();

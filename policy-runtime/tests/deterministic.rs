@@ -4,6 +4,9 @@
 #![cfg(feature = "std")]
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "onnx")]
+mod recurrent_onnx;
+
 use policy_runtime::embedded::Precision;
 use policy_runtime::embedded::write::{BlobFile, Network, blob};
 use policy_runtime::engine::native::NativePolicy;
@@ -131,4 +134,72 @@ fn one_altered_weight_is_seen() {
         bits(&found) != bits(&wanted)
     });
     assert!(seen);
+}
+
+/// Where the blob and the file's policy give other bits, over many steps from fresh states.
+#[cfg(feature = "onnx")]
+fn differences(bytes: &[u8], choice: EngineChoice, draws: &mut Draws) -> usize {
+    let mut policy = policy_runtime::Policy::from_onnx(bytes, choice).unwrap();
+    assert_eq!((policy.engine_name(), policy.is_recurrent()), ("native", true));
+    let network = policy_runtime::onnx::Model::parse(bytes).unwrap().lower_network().unwrap();
+    let (observation, action) = (policy.observation_width(), policy.action_width());
+    let channels = |count: usize, channel: fn(usize) -> Channel| (0..count).map(channel).collect();
+    let contract = Contract {
+        task: "test".into(),
+        observation: channels(observation, |index| Channel::unbounded(format!("angle_{index}"), "rad")),
+        action: channels(action, |index| Channel::bounded(format!("torque_{index}"), "N*m", -9.0, 9.0)),
+        control_period_secs: 0.01,
+        fallback: Fallback::Zero,
+        max_observation_age_secs: None,
+        guards: GuardRules::default(),
+    };
+    let golden = row(draws, observation, 1.0);
+    let file = blob(&contract, &network, Precision::F32, [0; 32], &[&golden]).unwrap();
+    let mut board = file.open().unwrap();
+    let (mut wanted, mut found) = (vec![0.0; action], vec![0.0; action]);
+    let mut differences = 0;
+    for step in 0..40 {
+        let values = row(draws, observation, [1.0, 1.0, 1e-3, 30.0][step % 4]);
+        board.run(&values, &mut wanted).unwrap();
+        policy.propose(0, &policy_runtime::Observation { values: &values, stamp_nanos: 0 }, &mut found).unwrap();
+        differences += bits(&found).iter().zip(bits(&wanted)).filter(|(found, wanted)| **found != *wanted).count();
+    }
+    differences
+}
+
+#[cfg(feature = "onnx")]
+#[test]
+fn recurrent_layers_have_the_bits_of_the_blob() {
+    use recurrent_onnx::RecurrentFile;
+    let mut draws = Draws::new(43);
+    let mut differs = false;
+    for kind in ["LSTM", "GRU"] {
+        for hidden in [vec![9], vec![64], vec![17, 12]] {
+            for (bias, apart) in [(true, false), (true, true), (false, false)] {
+                let file = RecurrentFile { kind, hidden: hidden.clone(), bias, apart, ..RecurrentFile::default() };
+                let bytes = file.bytes(&mut draws);
+                assert_eq!(differences(&bytes, EngineChoice::Deterministic, &mut draws), 0, "{file:?}");
+                differs |= differences(&bytes, EngineChoice::Auto, &mut draws) > 0;
+            }
+        }
+    }
+    assert!(differs || Kernels::detect() == Kernels::PLAIN, "the fast engine gives the same bits everywhere");
+}
+
+#[cfg(feature = "onnx")]
+#[test]
+fn other_peoples_recurrent_policies_have_the_bits_of_the_blob() {
+    let mut draws = Draws::new(44);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if ["rsl_rl_lstm-", "rsl_rl_lstm2-", "rsl_rl_gru-"].iter().any(|word| name.starts_with(word)) {
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(differences(&bytes, EngineChoice::Deterministic, &mut draws), 0, "{name}");
+            files += 1;
+        }
+    }
+    assert!(files >= 6, "{files} files");
 }

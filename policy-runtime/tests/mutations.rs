@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod counting;
+mod recurrent_onnx;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,12 @@ use counting::largest_allocation_in;
 use policy_runtime::bundle::{FORMAT, FORMAT_VERSION, FileRecord, Manifest, POLICY_FILE};
 use policy_runtime::frame::{FrameHeader, FrameKind, decode, encode, frame_bytes};
 use policy_runtime::link::{read_frame, recorded_rows};
+use policy_runtime::onnx::Model;
 use policy_runtime::probe::Draws;
 use policy_runtime::robot::RobotFile;
 use policy_runtime::selfcheck::{Golden, ProbeKind};
 use policy_runtime::{Channel, Contract, EngineChoice, Observation, Policy};
+use recurrent_onnx::RecurrentFile;
 
 /// Most bytes of one allocation per byte of input, beyond a fixed share for messages and tables.
 const BYTES_PER_BYTE: usize = 64;
@@ -172,6 +175,9 @@ fn onnx_files() {
     for name in ["rsl_rl_gru-legacy17-static", "rsl_rl_lstm-dynamo18-dynamic", "unity_memory-legacy17-static"] {
         let path = format!("{}/tests/foreign/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
         survive(name, &std::fs::read(path).unwrap(), 1500, |bytes| {
+            if let Ok(model) = Model::parse(bytes) {
+                let _ = model.lower_network();
+            }
             let policy = Policy::from_onnx(bytes, EngineChoice::Native);
             policy.is_ok_and(|mut policy| {
                 let (values, mut action) = (vec![0.5; policy.observation_width()], vec![0.0; policy.action_width()]);
@@ -189,6 +195,12 @@ fn onnx_files() {
         let largest = largest_allocation_in(|| drop(Policy::from_onnx(&bytes, EngineChoice::Auto)));
         assert!(largest <= BYTES_PER_BYTE * bytes.len() + (1 << 22), "round {round}: {largest} bytes at once");
     }
+    survive(
+        "two layers",
+        &RecurrentFile { hidden: vec![3, 2], ..RecurrentFile::default() }.bytes(&mut Draws::new(5)),
+        1500,
+        |bytes| Model::parse(bytes).is_ok_and(|model| model.lower_network().is_ok()),
+    );
     let mut draws = Draws::new(3);
     for _ in 0..60 {
         let cut = good.len() - 4096;
@@ -244,5 +256,24 @@ fn a_tiny_file_does_not_become_gigabytes_in_any_engine() {
         let largest = largest_allocation_in(|| message = Policy::from_onnx(&file, choice).unwrap_err().to_string());
         assert!(largest < 1 << 20 && file.len() < 200, "{largest} bytes at once for {} of input", file.len());
         assert!(message.contains("ConstantOfShape") && message.contains("at most 16777216 values"), "{message}");
+    }
+}
+
+#[test]
+fn sizes_that_no_layer_has_are_refused_before_anything_grows() {
+    for kind in ["LSTM", "GRU"] {
+        for bias in [true, false] {
+            for size in [-1, 0, 1, 8, 10, 1 << 13, 1 << 20, 1 << 31, 1 << 40, 1 << 61, 1 << 62, (1 << 62) + 9, i64::MAX]
+            {
+                let file = RecurrentFile { kind, bias, hidden_size: Some(size), ..RecurrentFile::default() };
+                let bytes = file.bytes(&mut Draws::new(4));
+                let model = Model::parse(&bytes).unwrap();
+                let largest = largest_allocation_in(|| {
+                    assert!(model.lower_network().is_err(), "{file:?}");
+                    assert!(Policy::from_onnx(&bytes, EngineChoice::Native).is_err(), "{file:?}");
+                });
+                assert!(largest <= BYTES_PER_BYTE * bytes.len() + FIXED_BYTES, "{file:?}: {largest} bytes at once");
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@
 #![cfg(feature = "onnx")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod recurrent_onnx;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -161,4 +163,34 @@ fn the_command_line_writes_a_blob_or_says_why_not() {
     assert!(code == Some(3) && message.contains("--contract"), "{code:?} {message}");
     let (code, message) = run(&[&model("transformer-legacy17-static.onnx"), "--contract", &contract, "-o", &out]);
     assert!(code == Some(2) && message.contains("cannot become a blob"), "{code:?} {message}");
+}
+
+/// State that leads to another layer than it came from: whatever the weights' precision, no blob is that policy.
+#[cfg(feature = "cli")]
+#[test]
+fn a_blob_that_is_another_policy_is_not_written_in_int8_either() {
+    use recurrent_onnx::RecurrentFile;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("contract.json"), contract(5, 3).to_json().unwrap()).unwrap();
+    for (crossed, code) in [(false, 0), (true, 4)] {
+        let file = RecurrentFile { hidden: vec![9, 9], crossed, ..RecurrentFile::default() };
+        std::fs::write(at("policy.onnx"), file.bytes(&mut policy_runtime::probe::Draws::new(7))).unwrap();
+        for precision in [None, Some("--int8")] {
+            let _ = std::fs::remove_file(at("policy.hpb"));
+            let (model, contract, out) = (at("policy.onnx"), at("contract.json"), at("policy.hpb"));
+            let mut args = vec!["blob", &model, "--contract", &contract, "-o", &out, "--json"];
+            args.extend(precision);
+            let run = std::process::Command::new(env!("CARGO_BIN_EXE_hype-policy")).args(&args).output().unwrap();
+            assert_eq!(run.status.code(), Some(code), "{crossed} {precision:?} {run:?}");
+            assert_eq!(std::path::Path::new(&out).exists(), !crossed, "{precision:?}");
+            let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+            let of_f32 = json["largest_difference_f32"].as_f64().unwrap();
+            assert_eq!(of_f32 <= 1e-5, !crossed, "{json}");
+            if let (Some(_), false) = (precision, crossed) {
+                let of_int8 = json["largest_difference"].as_f64().unwrap();
+                assert!(of_int8 > 1e-4 && of_int8 < 0.1, "{json}");
+            }
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub enum Heard {
     /// A tick's action.
     Action { tick: u32, sequence: u32, kind: ActionKind, fault: u8, values: Vec<f32> },
     /// Its counters.
-    Status { ticks: u32, fallbacks: u32, missed_deadlines: u32, dropped_frames: u32 },
+    Status { ticks: u32, fallbacks: u32, missed_deadlines: u32, dropped_frames: u32, alarm: Option<bool> },
     /// How long the actions took.
     Timed(u64),
     /// How deep its stack has been, bytes.
@@ -47,8 +47,8 @@ impl From<FromBoard<'_>> for Heard {
                 assert!(frame::from_bytes(values, &mut row), "{} bytes of values", values.len());
                 Heard::Action { tick, sequence, kind, fault, values: row }
             }
-            FromBoard::Status { ticks, fallbacks, missed_deadlines, dropped_frames } => {
-                Heard::Status { ticks, fallbacks, missed_deadlines, dropped_frames }
+            FromBoard::Status { ticks, fallbacks, missed_deadlines, dropped_frames, alarm } => {
+                Heard::Status { ticks, fallbacks, missed_deadlines, dropped_frames, alarm }
             }
             FromBoard::Timed { nanos } => Heard::Timed(nanos),
             FromBoard::Stack { bytes } => Heard::Stack(bytes),
@@ -61,28 +61,30 @@ impl From<FromBoard<'_>> for Heard {
 /// The firmware for `machine` (`mps2-an386`, `mps2-an500`), built; none, with a line that says so, where QEMU or the
 /// compiler's target is missing. `test` names who asks.
 pub fn built_firmware(test: &str, machine: &str) -> Option<PathBuf> {
-    // Two builds at once would wait for each other anyway.
-    static BUILDING: Mutex<()> = Mutex::new(());
-    let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if !can_run() {
+    if output("qemu-system-arm", &["--version"]).is_none() || !has_target() {
         println!("SKIPPED {test}: apt-get install -y qemu-system-arm && rustup target add {TARGET}");
         return None;
     }
     Some(build(machine))
 }
 
-/// Whether QEMU and the compiler's target are here.
-fn can_run() -> bool {
-    let output = |program: &str, argument: &[&str]| {
-        let output = Command::new(program).args(argument).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let library = |sysroot: String| Path::new(&sysroot).join("lib/rustlib").join(TARGET).join("lib").is_dir();
-    output("qemu-system-arm", &["--version"]).is_some() && output("rustc", &["--print", "sysroot"]).is_some_and(library)
+/// What a program says; none where it is not here or fails.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Builds the firmware; panics with the compiler's words where that fails.
+/// Whether the compiler's target is here.
+pub fn has_target() -> bool {
+    let library = |sysroot: String| Path::new(&sysroot).join("lib/rustlib").join(TARGET).join("lib").is_dir();
+    output("rustc", &["--print", "sysroot"]).is_some_and(library)
+}
+
+/// Builds the firmware; panics with the compiler's words where that fails. `board` may have other features behind a comma.
 pub fn build(board: &str) -> PathBuf {
+    // Two builds at once would wait for each other anyway.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package of the workspace");
     let tests = std::env::current_exe().expect("this program has a path");
     let folder = tests.ancestors().nth(3).expect("target/PROFILE/deps/test").join("firmware-for-tests");

@@ -12,6 +12,7 @@ use onnx_support::{Wide, act, bundle, contract, demonstrations, discriminator, j
 use policy_runtime::bundle::{Bundle, MANIFEST_FILE, POLICY_FILE};
 use policy_runtime::onnx::Model;
 use policy_runtime::probe::{Demonstrations, Draws, probes};
+use policy_runtime::selfcheck::ProbeKind;
 use policy_runtime::spec::{Activation, Reduction, Squash};
 use policy_runtime::{Discriminator, EngineChoice, Error, Fault, Kind, Observation, Policy, Verdict};
 
@@ -97,6 +98,8 @@ fn a_bundle_is_written_verified_and_played() {
     assert_eq!(read.manifest.golden.len(), 24);
     let blobs: Vec<_> = read.manifest.embedded.iter().map(|it| (it.file.as_str(), it.rows, it.width)).collect();
     assert_eq!(blobs, [("policy.hpb", 40, 32), ("policy-int8.hpb", 40, 32)]);
+    let measured: Vec<_> = read.manifest.embedded.iter().map(|it| it.measured_on).collect();
+    assert_eq!(measured, [ProbeKind::Demonstration; 2], "on demonstrations where there are some");
     let errors: Vec<_> = read.manifest.embedded.iter().map(|it| it.largest_error).collect();
     assert!(errors[0] < 1e-6 && errors[1] > 1e-4 && errors[1] < 0.1, "{errors:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing but the bundle is left");
@@ -170,6 +173,8 @@ fn a_disagreement_writes_nothing_and_keeps_the_old_bundle() {
     write_bundle(&path, &contents, &mut reference).unwrap();
     assert_ne!(fs::read(path.join(MANIFEST_FILE)).unwrap(), before, "replaced");
     assert!(Discriminator::load(&path, EngineChoice::Auto).unwrap().is_none());
+    let embedded = Bundle::open(&path).unwrap().manifest.embedded;
+    assert!(embedded.len() == 2 && embedded.iter().all(|it| it.measured_on == ProbeKind::Random && it.rows > 0));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

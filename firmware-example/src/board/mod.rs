@@ -4,10 +4,12 @@
 use core::ptr::{read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m::peripheral::{SCB, SYST};
 use cortex_m_rt::exception;
+use firmware::clock::{Counter, ticks};
 
+mod memory;
 #[cfg(any(feature = "mps2-an386", feature = "mps2-an500"))]
 mod mps2;
 #[cfg(feature = "stm32f407")]
@@ -101,18 +103,22 @@ impl Timer {
         Self(syst)
     }
 
-    pub(crate) fn nanos(&self) -> u64 {
-        loop {
-            let laps = LAPS.load(Ordering::Relaxed);
-            let left = SYST::get_current();
-            // The lap may end between the two readings.
-            if LAPS.load(Ordering::Relaxed) == laps {
-                let _ = &self.0;
-                // A lap begins with the zero that raises the exception.
-                let ticks = u64::from(laps) * u64::from(RELOAD + 1) + u64::from((RELOAD + 1 - left) & RELOAD);
-                // Exact for a whole number of MHz.
-                return divide(ticks * 1000, HZ / 1_000_000);
-            }
-        }
+    pub(crate) fn nanos(&mut self) -> u64 {
+        // Exact for a whole number of MHz.
+        divide(ticks(self, RELOAD) * 1000, HZ / 1_000_000)
+    }
+}
+
+impl Counter for Timer {
+    fn laps(&mut self) -> u32 {
+        LAPS.load(Ordering::Relaxed)
+    }
+
+    fn left(&mut self) -> u32 {
+        self.0.cvr.read()
+    }
+
+    fn is_pending(&mut self) -> bool {
+        SCB::is_pendst_pending()
     }
 }

@@ -19,8 +19,8 @@ const WATCHDOG_CONTROL: usize = 0x4000_8008;
 const WATCHDOG_CLEAR: usize = 0x4000_800c;
 const WATCHDOG_LOCK: usize = 0x4000_8c00;
 
-/// The first expiry is an interrupt that nobody takes, the second resets.
-const HALF_A_WATCH: u32 = HZ / 2;
+/// The first expiry is a non-maskable interrupt, whose handler never returns; the second, as long after it, resets.
+const WATCH: u32 = HZ / 2;
 
 pub(crate) struct Machine(Timer);
 
@@ -28,14 +28,20 @@ impl Machine {
     pub(crate) fn start(peripherals: Peripherals) -> Self {
         write(UART_BAUDDIV, 16);
         write(UART_CTRL, 0b11);
-        write(WATCHDOG_LOCK, 0x1acc_e551);
-        write(WATCHDOG_LOAD, HALF_A_WATCH);
-        write(WATCHDOG_CONTROL, 0b11);
         Self(Timer::start(peripherals.SYST))
+    }
+
+    /// Starts the watchdog.
+    pub(crate) fn watch(&mut self) {
+        write(WATCHDOG_LOCK, 0x1acc_e551);
+        write(WATCHDOG_LOAD, WATCH);
+        write(WATCHDOG_CONTROL, 0b11);
     }
 }
 
 impl Board for Machine {
+    const WATCHDOG_NANOS: u64 = WATCH as u64 * 1_000_000_000 / HZ as u64;
+
     fn now_nanos(&mut self) -> u64 {
         self.0.nanos()
     }

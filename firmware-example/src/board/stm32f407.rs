@@ -1,5 +1,5 @@
-//! STM32F407 (Discovery board and many others): 168 MHz from the internal oscillator, USART2 on PA2 and PA3 at 921600 baud,
-//! received by DMA, and the independent watchdog. Registers as in ST's RM0090.
+//! STM32F407 (Discovery board and many others): 168 MHz from the internal oscillator, USART2 on PA2 and PA3 at 1 Mbaud, received
+//! by DMA, and the independent watchdog. Registers as in ST's RM0090.
 
 use core::ptr::{addr_of_mut, read_volatile};
 
@@ -14,7 +14,8 @@ pub(crate) const HZ: u32 = 168_000_000;
 pub(crate) const POLICY: (usize, usize) = (0x0802_0000, 896 << 10);
 
 const APB1_HZ: u32 = HZ / 4;
-const BAUD: u32 = 921_600;
+/// A whole part of the clock: no error beside the oscillator's own.
+const BAUD: u32 = 1_000_000;
 
 const FLASH_ACR: usize = 0x4002_3c00;
 const RCC_CR: usize = 0x4002_3800;
@@ -24,6 +25,7 @@ const RCC_AHB1ENR: usize = 0x4002_3830;
 const RCC_APB1ENR: usize = 0x4002_3840;
 const GPIOA_MODER: usize = 0x4002_0000;
 const GPIOA_OSPEEDR: usize = 0x4002_0008;
+const GPIOA_PUPDR: usize = 0x4002_000c;
 const GPIOA_AFRL: usize = 0x4002_0020;
 const USART2_SR: usize = 0x4000_4400;
 const USART2_DR: usize = 0x4000_4404;
@@ -38,8 +40,13 @@ const DMA_M0AR: usize = 0x4002_6094;
 const WATCHDOG_KR: usize = 0x4000_3000;
 const WATCHDOG_PR: usize = 0x4000_3004;
 const WATCHDOG_RLR: usize = 0x4000_3008;
+const WATCHDOG_SR: usize = 0x4000_300c;
 
-/// Room for what arrives while an action is computed: 11 ms of a line that never pauses.
+/// Counts of the watchdog's clock, and its greatest frequency after the prescaler: 17 to 47 kHz by the data sheet, 32 kHz as a rule.
+const WATCH: u32 = 1024;
+const WATCH_HZ: u64 = 47_000_u64.div_ceil(32);
+
+/// Room for what arrives while an action is computed: 10 ms of a line that never pauses.
 const RING: usize = 1024;
 static mut RECEIVED: [u8; RING] = [0; RING];
 
@@ -52,12 +59,18 @@ impl Machine {
     pub(crate) fn start(peripherals: Peripherals) -> Self {
         clock();
         serial();
-        // 32 kHz / 16, 1024 counts: about half a second.
-        write(WATCHDOG_KR, 0x5555);
-        write(WATCHDOG_PR, 2);
-        write(WATCHDOG_RLR, 1024);
-        write(WATCHDOG_KR, 0xcccc);
         Self { timer: Timer::start(peripherals.SYST), next: 0 }
+    }
+
+    /// Starts the watchdog: about a second.
+    pub(crate) fn watch(&mut self) {
+        // The registers take values once the counter's clock runs.
+        write(WATCHDOG_KR, 0xcccc);
+        write(WATCHDOG_KR, 0x5555);
+        write(WATCHDOG_PR, 3);
+        write(WATCHDOG_RLR, WATCH);
+        while read(WATCHDOG_SR) != 0 {}
+        write(WATCHDOG_KR, 0xaaaa);
     }
 }
 
@@ -79,8 +92,11 @@ fn serial() {
     let _ = read(RCC_APB1ENR);
     set(GPIOA_MODER, 0b1010 << 4);
     set(GPIOA_OSPEEDR, 0b1010 << 4);
+    // PA3 is high where nothing is connected.
+    set(GPIOA_PUPDR, 0b01 << 6);
     set(GPIOA_AFRL, 0x77 << 8);
-    write(USART2_BRR, (APB1_HZ + BAUD / 2) / BAUD);
+    const { assert!(APB1_HZ.is_multiple_of(BAUD)) };
+    write(USART2_BRR, APB1_HZ / BAUD);
     write(USART2_CR3, 1 << 6);
     write(USART2_CR1, 1 << 13 | 1 << 3 | 1 << 2);
     write(DMA_PAR, USART2_DR as u32);
@@ -91,6 +107,8 @@ fn serial() {
 }
 
 impl Board for Machine {
+    const WATCHDOG_NANOS: u64 = WATCH as u64 * 1_000_000_000 / WATCH_HZ;
+
     fn now_nanos(&mut self) -> u64 {
         self.timer.nanos()
     }

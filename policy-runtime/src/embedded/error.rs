@@ -11,7 +11,7 @@ pub enum BlobError {
     /// The first bytes are not a blob's.
     #[error("this is no policy blob")]
     Magic = 2,
-    /// Written for another reader.
+    /// Written for another reader: another version, or bytes that this one leaves zero.
     #[error("the blob has another format version")]
     Version = 3,
     /// The memory that it lies in does not start at a multiple of 16, or a section does not.
@@ -26,8 +26,8 @@ pub enum BlobError {
     /// The data section was altered.
     #[error("the blob's weights were altered")]
     DataDigest = 7,
-    /// The header cannot be decoded.
-    #[error("the blob's header cannot be decoded")]
+    /// The header cannot be decoded, or lacks what the fallback needs.
+    #[error("the blob's header cannot be decoded, or lacks what the fallback needs")]
     Header = 8,
     /// Widths are zero, do not follow from each other, or do not fill the data section.
     #[error("the blob's shapes contradict each other")]
@@ -44,6 +44,9 @@ pub enum BlobError {
     /// Weights are little-endian and used in place.
     #[error("this machine is not little-endian")]
     Endianness = 13,
+    /// A loop at the policy's rate would be taken for one that hangs.
+    #[error("the policy's control period is longer than the board's watchdog allows")]
+    Period = 14,
 }
 
 impl BlobError {

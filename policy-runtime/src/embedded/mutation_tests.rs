@@ -99,6 +99,39 @@ fn each_defect_has_its_code() {
     assert_eq!(BlobError::Golden.code(), 12);
 }
 
+/// Digests that fit do not make a rule usable.
+#[test]
+fn rules_that_cannot_be_kept_are_refused() {
+    let good = &blobs()[0];
+    let data = word(good, 20);
+    // Action low and high of 3, observation low and high of 5 numbers, each filled up to 16 bytes; then the dampers.
+    let (velocity, gain) = (data + 2 * 16 + 2 * 32, data + 3 * 16 + 2 * 32);
+    assert_eq!(word(good, velocity), 0, "the damper of the first action has the first velocity");
+    assert_eq!(f32::from_bits(word(good, gain) as u32), 0.5);
+    // Task, widths, period and age take 16 bytes; two dense layers and the number of golden vectors are the last 10.
+    let (fallback, end) = (PREFIX_BYTES + 16, PREFIX_BYTES + word(good, 12));
+    let (dampers, squash) = (end - 13, end - 11);
+    assert_eq!((good[fallback], good[dampers], good[squash]), (3, 1, 2));
+    type Spoil<'a> = Box<dyn Fn(&mut [u8]) + 'a>;
+    let cases: [(&str, Spoil<'_>, BlobError); 9] = [
+        ("reserved", Box::new(|b| b[40] = 1), BlobError::Version),
+        ("reserved", Box::new(|b| b[59] = 1), BlobError::Version),
+        ("velocity", Box::new(|b| put(b, velocity, 5)), BlobError::Number),
+        ("gain", Box::new(|b| put(b, gain, 0)), BlobError::Number),
+        ("gain", Box::new(|b| put(b, gain, (-0.5_f32).to_bits())), BlobError::Number),
+        ("fixed without its row", Box::new(|b| b[fallback] = 2), BlobError::Header),
+        ("damping without its rows", Box::new(|b| b[dampers] = 0), BlobError::Header),
+        ("squash", Box::new(|b| b[squash] = 1), BlobError::Header),
+        ("gain", Box::new(|b| put(b, gain, f32::NAN.to_bits())), BlobError::Number),
+    ];
+    for (name, spoil, wanted) in cases {
+        let mut spoiled = good.clone();
+        spoil(&mut spoiled);
+        seal(&mut spoiled);
+        assert_eq!(open(&spoiled), Err(wanted), "{name}");
+    }
+}
+
 #[test]
 fn what_follows_a_blob_is_not_its_business() {
     let mut longer = blobs()[0].clone();

@@ -5,7 +5,8 @@ use super::{
     ALIGNMENT, BlobError, Header, Layer, MAGIC, MAX_GOLDEN, PREFIX_BYTES, Precision, Text, VERSION, crc32, int8,
 };
 use crate::action::Bounds;
-use crate::guard::{Dampers, Guard, Rules};
+use crate::guard::{Dampers, Fallback, Guard, Rules};
+use crate::kernel::Activation;
 
 /// Weights of a matrix as they lie in the blob.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +46,7 @@ pub struct LayerView<'a> {
     pub of_state: Option<Matrix<'a>>,
 }
 
-/// An opened blob: every size, digest and number in it was checked.
+/// An opened blob: what docs/FORMAT.md lists under "What is refused" was checked.
 #[derive(Debug, Clone)]
 pub struct Blob<'a> {
     header: Header<'a>,
@@ -102,6 +103,14 @@ impl<'a> Rows<'a> {
     fn bounds(&mut self, len: usize) -> Result<[&'a [f32]; 2], BlobError> {
         let (low, high) = (self.numbers(len)?, self.numbers(len)?);
         check([low, high], low.iter().zip(high).all(|(low, high)| low < high))
+    }
+
+    fn dampers(&mut self, observation: usize, action: usize) -> Result<Dampers<'a>, BlobError> {
+        let (velocity, gain) = (self.words(action)?, self.finite(action)?);
+        let good = |(velocity, gain): (&u32, &f32)| {
+            *velocity == Dampers::NONE || (*velocity as usize) < observation && *gain > 0.0
+        };
+        check(Dampers { velocity, gain }, velocity.iter().zip(gain).all(good))
     }
 
     fn matrix(&mut self, precision: Precision, inputs: usize, outputs: usize) -> Result<Matrix<'a>, BlobError> {
@@ -167,6 +176,10 @@ fn sections(memory: &[u8]) -> Result<Sections<'_>, BlobError> {
     if crc32(prefix.get(..60).unwrap_or(&[])) as usize != word(prefix, 60)? {
         return Err(BlobError::PrefixDigest);
     }
+    // A later writer's.
+    if prefix.get(36..60).is_none_or(|reserved| reserved.iter().any(|byte| *byte != 0)) {
+        return Err(BlobError::Version);
+    }
     let (header_bytes, channel_bytes) = (word(prefix, 12)?, word(prefix, 16)?);
     let (data_start, data_bytes) = (word(prefix, 20)?, word(prefix, 24)?);
     if memory.as_ptr().align_offset(ALIGNMENT) != 0 || data_start % ALIGNMENT != 0 || data_bytes % ALIGNMENT != 0 {
@@ -218,8 +231,7 @@ impl<'a> Blob<'a> {
         check((), action_bounds.iter().all(|row| row.iter().all(|bound| bound.is_finite())))?;
         let observation_bounds = optional(header.ranges, || rows.bounds(observation))?;
         let fixed = optional(header.fixed, || rows.finite(action))?;
-        let dampers =
-            optional(header.dampers, || Ok(Dampers { velocity: rows.words(action)?, gain: rows.finite(action)? }))?;
+        let dampers = optional(header.dampers, || rows.dampers(observation, action))?;
         let max_change = optional(header.max_change, || {
             rows.numbers(action).and_then(|row| check(row, row.iter().all(|most| *most > 0.0)))
         })?;
@@ -361,7 +373,7 @@ impl<'a> Blob<'a> {
     }
 }
 
-/// Widths that are not zero and follow from each other; times that a loop can run with.
+/// Widths that are not zero and follow from each other; times that a loop can run with; rows that the fallback needs.
 fn check_shapes(header: &Header<'_>) -> Result<(), BlobError> {
     let mut width = usize::from(header.observation);
     for layer in &header.layers {
@@ -372,6 +384,14 @@ fn check_shapes(header: &Header<'_>) -> Result<(), BlobError> {
     }
     if header.layers.is_empty() || header.action == 0 || width != usize::from(header.action) {
         return Err(BlobError::Shape);
+    }
+    let complete = match header.fallback {
+        Fallback::Fixed => header.fixed,
+        Fallback::Damping => header.dampers,
+        _ => true,
+    };
+    if !complete || !matches!(header.squash, Activation::Identity | Activation::Tanh) {
+        return Err(BlobError::Header);
     }
     if header.control_period_nanos == 0 {
         return Err(BlobError::Number);

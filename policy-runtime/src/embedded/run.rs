@@ -25,7 +25,8 @@ pub fn reset(scratch: &mut Scratch<'_>) {
 /// is that of docs/FORMAT.md, on every machine.
 ///
 /// # Errors
-/// [`Error::Width`] where a row or the scratch is too short.
+/// [`Error::Width`] where a row or the scratch is too short; [`Error::NotFinite`] where state would not be finite: it is then set to
+/// zero, since it could not recover.
 pub fn run(blob: &Blob<'_>, scratch: &mut Scratch<'_>, observation: &[f32], action: &mut [f32]) -> Result<()> {
     check_width("action", blob.action_width(), action.len())?;
     action.copy_from_slice(evaluate(blob, scratch, observation)?);
@@ -77,6 +78,11 @@ fn evaluate<'s>(blob: &Blob<'_>, scratch: &'s mut Scratch<'_>, observation: &[f3
                 state = rest;
             }
         }
+    }
+    let state = &mut scratch.state[..state_width];
+    if let Some(index) = state.iter().position(|value| !value.is_finite()) {
+        state.fill(0.0);
+        return Err(Error::NotFinite { what: "recurrent state", index });
     }
     let action = &mut front[..blob.action_width()];
     blob.header().squash.apply(action);
@@ -141,7 +147,7 @@ impl<'a> Executor<'a> {
     /// See [`run`].
     ///
     /// # Errors
-    /// [`Error::Width`] where a row has the wrong length.
+    /// As there.
     pub fn run(&mut self, observation: &[f32], action: &mut [f32]) -> Result<()> {
         run(&self.blob, &mut self.scratch, observation, action)
     }
@@ -151,7 +157,10 @@ impl<'a> Executor<'a> {
 pub(super) fn replay(blob: &Blob<'_>, scratch: &mut Scratch<'_>) -> Result<(), BlobError> {
     reset(scratch);
     for (observation, wanted) in blob.golden() {
-        let found = evaluate(blob, scratch, observation).map_err(|_| BlobError::TooLarge)?;
+        let found = evaluate(blob, scratch, observation).map_err(|error| match error {
+            Error::NotFinite { .. } => BlobError::Golden,
+            _ => BlobError::TooLarge,
+        })?;
         if found.iter().zip(wanted).any(|(found, wanted)| found.to_bits() != wanted.to_bits()) {
             return Err(BlobError::Golden);
         }

@@ -2,6 +2,7 @@ use super::write::{BlobFile, Network, Part, Recurrent, blob};
 use super::*;
 use crate::contract::{Channel, Contract};
 use crate::engine::native::NativePolicy;
+use crate::error::Error;
 use crate::guard::Fallback;
 use crate::kernel::Activation;
 use crate::probe::Draws;
@@ -299,11 +300,98 @@ fn numbers_that_are_not_finite_come_out_as_nan_not_as_a_panic() {
             for value in [f32::NAN, f32::INFINITY, f32::MAX] {
                 let mut executor = file.open().unwrap();
                 let mut action = [0.0; 3];
-                executor.run(&[0.0, value, 0.0, 0.0, 0.0], &mut action).unwrap();
-                if value.is_nan() {
+                let ran = executor.run(&[0.0, value, 0.0, 0.0, 0.0], &mut action);
+                if executor.blob().state_width() > 0 && value.is_nan() {
+                    assert!(matches!(ran, Err(Error::NotFinite { what: "recurrent state", .. })), "{ran:?}");
+                } else if value.is_nan() {
                     assert!(action.iter().all(|value| value.is_nan()), "{precision:?} {action:?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn what_no_blob_can_hold_is_named() {
+    let mut draws = Draws::new(8);
+    let good = kinds(&mut draws)[0].clone();
+    let refused = |spoil: fn(&mut Network)| {
+        let mut network = good.clone();
+        spoil(&mut network);
+        blob(&contract(5, 3), &network, Precision::F32, [0; 32], &[&[0.1; 5]]).unwrap_err().to_string()
+    };
+    for (spoil, wanted) in [
+        ((|network| network.affine.scale[1] = -1.5) as fn(&mut Network), ["policy action scale at index 1", "-1.5"]),
+        (|network| network.affine.offset[2] = f32::NAN, ["policy action offset at index 2", "NaN"]),
+        (|network| network.clamp.low[0] = 9.0, ["policy clamp of action channel 0", "low 9"]),
+        (|network| network.normalizer.as_mut().unwrap().std[4] = 0.0, ["policy normaliser std at index 4", "0"]),
+        (|network| network.clamp.high.truncate(2), ["policy clamp high", "2"]),
+    ] {
+        let message = refused(spoil);
+        assert!(wanted.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+#[test]
+fn eight_bits_serve_inputs_of_different_magnitude_better_when_these_are_evened_out() {
+    let mut draws = Draws::new(9);
+    let magnitudes = [10.0, 0.1, 1.0, 0.0, 5.0];
+    let observe = |draws: &mut Draws| -> Vec<f32> { magnitudes.iter().map(|it| it * draws.normal()).collect() };
+    let rows: Vec<_> = (0..200).map(|_| observe(&mut draws)).collect();
+    let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    for mut network in kinds(&mut draws) {
+        network.normalizer = None;
+        // Training made every input matter.
+        match &mut network.parts[0] {
+            Part::Dense(layer) => {
+                let outputs = layer.outputs;
+                layer.weights.iter_mut().enumerate().for_each(|(at, it)| *it /= magnitudes[at / outputs].max(0.1));
+            }
+            Part::Lstm(layer) | Part::Gru(layer) => {
+                layer.weight_ih.iter_mut().enumerate().for_each(|(at, it)| *it /= magnitudes[at % 5].max(0.1));
+            }
+        }
+        let even = network.clone().with_even_inputs(&rows);
+        assert_eq!(even.normalizer.as_ref().unwrap().std.len(), 5);
+        assert_eq!(even.clone().with_even_inputs(&rows), even, "a normaliser stays");
+        let file =
+            |network: &Network, precision| blob(&contract(5, 3), network, precision, [0; 32], &rows[..4]).unwrap();
+        let wanted = file(&network, Precision::F32);
+        let squares = |network: &Network, precision| -> f32 {
+            let (found, wanted) = (file(network, precision), &wanted);
+            let (mut found, mut wanted) = (found.open().unwrap(), wanted.open().unwrap());
+            let mut off = |row: &&[f32]| -> f32 {
+                let (mut a, mut b) = ([0.0; 3], [0.0; 3]);
+                found.run(row, &mut a).unwrap();
+                wanted.run(row, &mut b).unwrap();
+                a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+            };
+            rows.iter().map(&mut off).sum()
+        };
+        assert!(squares(&even, Precision::F32) < 1e-8, "the same policy");
+        let (plain, evened) = (squares(&network, Precision::Int8), squares(&even, Precision::Int8));
+        assert!(evened < 0.5 * plain, "{evened} {plain}");
+    }
+}
+
+#[test]
+fn state_that_would_not_be_finite_starts_again() {
+    let mut draws = Draws::new(7);
+    let kinds = kinds(&mut draws);
+    for network in kinds.iter().filter(|network| !matches!(network.parts[0], Part::Dense(_))) {
+        let file = written(network, Precision::F32, &mut draws);
+        let (mut fresh, mut executor) = (file.open().unwrap(), file.open().unwrap());
+        let usual = row(&mut draws, 5, 1.0);
+        let (mut wanted, mut action) = ([0.0; 3], [0.0; 3]);
+        executor.run(&usual, &mut action).unwrap();
+        // Finite, as the checks want it.
+        let huge = [f32::MAX, -f32::MAX, f32::MAX, -f32::MAX, f32::MAX];
+        let error = executor.run(&huge, &mut action).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { what: "recurrent state", .. }), "{error}");
+        for _ in 0..3 {
+            executor.run(&usual, &mut action).unwrap();
+            fresh.run(&usual, &mut wanted).unwrap();
+            assert_eq!(action.map(f32::to_bits), wanted.map(f32::to_bits), "from a fresh state");
         }
     }
 }

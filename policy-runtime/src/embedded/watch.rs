@@ -70,6 +70,11 @@ impl<'a> Watch<'a> {
         changed.then_some(raised)
     }
 
+    /// Whether the alarm is raised.
+    pub fn is_raised(&self) -> bool {
+        self.raised
+    }
+
     /// Forgets what it added up.
     pub fn reset(&mut self) {
         self.cusum.reset();

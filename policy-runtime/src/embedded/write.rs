@@ -1,5 +1,7 @@
 //! Makes a blob from a policy's layers. docs/FORMAT.md is the description that this follows.
 
+use core::cmp::Ordering;
+
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -11,6 +13,10 @@ use crate::error::{Error, Result};
 use crate::kernel::Activation;
 use crate::safety::Safety;
 use crate::spec::{Affine, Clamp, Dense, Normalizer, PolicyGraph, Squash};
+
+/// How much more than the input of the largest magnitude another one may be enlarged. On three Hopper policies 8 halves the error on
+/// and around demonstration states as 64 does, and does not raise it far from them, where 64 doubles it.
+const MOST_GAIN: f32 = 8.0;
 
 /// The weights of a recurrent layer, named and shaped as in PyTorch; gates one after another.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +77,58 @@ impl Network {
             affine: graph.affine.clone(),
             clamp,
         })
+    }
+}
+
+impl Network {
+    /// The same policy for eight bits: without a normaliser of its own, it gets one that brings every input to the magnitude that
+    /// it has in `rows`, raw observations, at most; the first layer takes that back. One scale serves all inputs of a layer, and an
+    /// angle beside a velocity would keep few of its bits.
+    #[must_use]
+    pub fn with_even_inputs(mut self, rows: &[&[f32]]) -> Self {
+        let Some(width) = rows.first().map(|row| row.len()).filter(|_| self.normalizer.is_none()) else { return self };
+        let mut std = vec![0.0_f32; width];
+        for row in rows {
+            std.iter_mut().zip(*row).for_each(|(most, value)| *most = most.max(value.abs()));
+        }
+        // A channel that hardly moves in `rows` may move elsewhere, and must not drown all others then.
+        let least = std.iter().fold(0.0_f32, |most, value| most.max(*value)) / MOST_GAIN;
+        if least <= 0.0 || !least.is_normal() {
+            return self;
+        }
+        std.iter_mut().for_each(|std| *std = std.max(least));
+        let scale = |weights: &mut [f32], input: fn(usize, usize, usize) -> usize, outputs: usize| {
+            for (index, weight) in weights.iter_mut().enumerate() {
+                *weight *= std.get(input(index, outputs, width)).copied().unwrap_or(1.0);
+            }
+        };
+        match self.parts.first_mut() {
+            Some(Part::Dense(layer)) => scale(&mut layer.weights, |index, outputs, _| index / outputs, layer.outputs),
+            Some(Part::Lstm(layer) | Part::Gru(layer)) => {
+                scale(&mut layer.weight_ih, |index, _, width| index % width, layer.hidden);
+            }
+            None => return self,
+        }
+        self.normalizer = Some(Normalizer { mean: vec![0.0; width], std });
+        self
+    }
+
+    /// What a reader refuses in the rows around the layers, by name.
+    fn check_numbers(&self, observation: usize, action: usize) -> Result<()> {
+        if let Some(normalizer) = &self.normalizer {
+            normalizer.validate("policy normaliser", observation)?;
+        }
+        self.affine.validate("policy action", action)?;
+        let Clamp { low, high } = &self.clamp;
+        check("policy clamp low", low, action)?;
+        check("policy clamp high", high, action)?;
+        match low.iter().zip(high).position(|(low, high)| low.partial_cmp(high) != Some(Ordering::Less)) {
+            None => Ok(()),
+            Some(index) => {
+                let found = format!("low {}, high {}", low[index], high[index]);
+                Err(Error::malformed(format!("policy clamp of action channel {index}"), "low below high", found))
+            }
+        }
     }
 }
 
@@ -157,7 +215,7 @@ impl<'a> HeapExecutor<'a> {
     /// See [`run`].
     ///
     /// # Errors
-    /// [`Error::Width`] where a row has the wrong length.
+    /// As there.
     pub fn run(&mut self, observation: &[f32], action: &mut [f32]) -> Result<()> {
         run(&self.blob, &mut self.memory.scratch(), observation, action)
     }
@@ -183,6 +241,7 @@ pub fn blob(
     if let Some(row) = observations.iter().find(|row| row.len() != observation) {
         return Err(Error::malformed("golden observation", format!("{observation} numbers"), row.len()));
     }
+    network.check_numbers(observation, action)?;
     let safety = Safety::of(contract);
     let contract_sha256 = contract_digest(contract)?;
     let digests = [&contract_sha256, &model_sha256];

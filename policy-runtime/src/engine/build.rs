@@ -110,6 +110,21 @@ impl Builder {
         output
     }
 
+    /// `row` added to what the last operation, a product without a bias, writes to `at`: as the product's bias, with which its sums
+    /// begin. Whether it was that operation.
+    pub(crate) fn give_bias(&mut self, at: Span, row: &[f32]) -> bool {
+        let [.., Op::Dense { output, bias, .. }, Op::Peak { .. }] = self.ops.as_slice() else { return false };
+        let first = *bias as usize;
+        let place = self.constants.get_mut(first..first + row.len());
+        match place.filter(|place| *output == at && row.len() == at.len as usize && place.iter().all(|it| *it == 0.0)) {
+            Some(place) => {
+                place.copy_from_slice(row);
+                true
+            }
+            None => false,
+        }
+    }
+
     pub(crate) fn unary(&mut self, function: Unary, at: Span) {
         self.ops.push(Op::Unary { function, at });
     }

@@ -301,7 +301,9 @@ impl<'a> Dag<'a> {
             (Value::Row { shape, .. }, Value::Known { values, shape: other }) => {
                 let (to, count) = broadcast(&shape, &other).ok_or_else(|| refuse(&shape, &other))?;
                 let span = self.widened(node, 0, count)?;
-                self.builder.constant(function, span, &values);
+                if function != Binary::Add || !self.builder.give_bias(span, &values) {
+                    self.builder.constant(function, span, &values);
+                }
                 Ok(Value::Row { span, shape: to, owned: true })
             }
             (Value::Known { values, shape: other }, Value::Row { shape, .. }) => {
@@ -310,7 +312,9 @@ impl<'a> Dag<'a> {
                     return Err("the native engine does not know Pow of a constant".into());
                 }
                 let span = self.widened(node, 1, count)?;
-                self.builder.constant(turned, span, &values);
+                if function != Binary::Add || !self.builder.give_bias(span, &values) {
+                    self.builder.constant(turned, span, &values);
+                }
                 Ok(Value::Row { span, shape: to, owned: true })
             }
             (Value::Row { shape, span: left, .. }, Value::Row { shape: other, span: right, .. }) => {
@@ -630,7 +634,8 @@ impl<'a> Dag<'a> {
         Ok(Value::Row { span: to, shape, owned: true })
     }
 
-    /// One step of one layer in one direction, of torch's and ONNX's usual kind.
+    /// One step of one layer in one direction, of torch's and ONNX's usual kind; in the blob's order of operations (docs/FORMAT.md,
+    /// "Arithmetic").
     fn recurrent(&mut self, node: &'a pb::NodeProto) -> Result<(), Reason> {
         let refuse = |what: &str| format!("{} {:?} {what}", node.op_type, node.name);
         let lstm = node.op_type == "LSTM";
@@ -651,13 +656,13 @@ impl<'a> Dag<'a> {
             .numbers(node, 2)
             .filter(|r| r.len() == gates * hidden * hidden)
             .ok_or_else(|| refuse("has no constant weights"))?;
+        // The lengths above bound this one.
         let bias = self.numbers(node, 3).unwrap_or_else(|| vec![0.0; 2 * gates * hidden]);
         if bias.len() != 2 * gates * hidden
             || node.input.get(4).is_some_and(|name| !name.is_empty() && self.whole(node, 4).is_none())
         {
             return Err(refuse("has a bias or lengths that are not constants"));
         }
-        let (before, after) = bias.split_at(gates * hidden);
         let state = |dag: &mut Self, index: usize| -> Result<Span, Reason> {
             match node.input.get(index).filter(|name| !name.is_empty()) {
                 None => {
@@ -679,13 +684,16 @@ impl<'a> Dag<'a> {
         let h = state(self, 5)?;
         let from_input = turned(&weights, gates * hidden, inputs);
         let from_state = turned(&recurrence, gates * hidden, hidden);
-        let a = self.dense(x, &from_input, before)?;
-        let b = self.dense(h, &from_state, after)?;
+        let (of_input, of_state) = bias.split_at(gates * hidden);
         let part = |span: Span, from: usize, count: usize| Builder::part(span, from * hidden, count * hidden);
         let next = if lstm {
             let c = state(self, 6)?;
+            let joined = self.builder.slot(inputs + hidden);
+            self.builder.copy(x, Builder::part(joined, 0, inputs));
+            self.builder.copy(h, Builder::part(joined, inputs, hidden));
+            let bias: Vec<f32> = of_input.iter().zip(of_state).map(|(a, b)| a + b).collect();
+            let a = self.dense(joined, &[from_input, from_state].concat(), &bias)?;
             // ONNX's order: input, output, forget, cell.
-            self.builder.binary(Binary::Add, a, b);
             self.builder.unary(Unary::Sigmoid, part(a, 0, 3));
             self.builder.unary(Unary::Tanh, part(a, 3, 1));
             self.builder.binary(Binary::Mul, part(a, 3, 1), part(a, 0, 1));
@@ -700,6 +708,8 @@ impl<'a> Dag<'a> {
             }
             next
         } else {
+            let a = self.dense(x, &from_input, of_input)?;
+            let b = self.dense(h, &from_state, of_state)?;
             // ONNX's order: update, reset, hidden; reset after the product.
             self.builder.binary(Binary::Add, part(a, 0, 2), part(b, 0, 2));
             self.builder.unary(Unary::Sigmoid, part(a, 0, 2));
@@ -708,9 +718,10 @@ impl<'a> Dag<'a> {
             self.builder.unary(Unary::Tanh, part(a, 2, 1));
             // (1 - z) · candidate + z · h
             let next = self.copied(h);
-            self.builder.binary(Binary::Sub, next, part(a, 2, 1));
             self.builder.binary(Binary::Mul, next, part(a, 0, 1));
-            self.builder.binary(Binary::Add, next, part(a, 2, 1));
+            self.builder.constant(Binary::SubFrom, part(a, 0, 1), &[1.0]);
+            self.builder.binary(Binary::Mul, part(a, 0, 1), part(a, 2, 1));
+            self.builder.binary(Binary::Add, next, part(a, 0, 1));
             next
         };
         for (index, shape) in [(0, vec![1, 1, 1, hidden]), (1, vec![1, 1, hidden])] {

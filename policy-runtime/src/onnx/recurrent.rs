@@ -17,6 +17,8 @@ const SHAPES: [&str; 6] = ["Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transp
 /// Nodes through which recurrent state comes from its input.
 const SELECTIONS: [&str; 9] =
     ["Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transpose", "Identity", "Slice", "Split", "Gather"];
+/// Most numbers of a layer's state: with four gates, its weights are the largest tensor that a file may have.
+const MAX_HIDDEN: i64 = 1 << 13;
 /// More nodes than a path through any policy has.
 const LONGEST: usize = 1 << 12;
 
@@ -107,8 +109,8 @@ fn outputs(part: &Part) -> usize {
     }
 }
 
-/// Whether an LSTM or GRU is the one that torch exports and this crate computes: forward, usual activations, no peepholes, and
-/// of a GRU the reset after the matrix.
+/// Whether an LSTM or GRU is the one that torch exports and this crate computes: forward, usual activations, no peepholes, of a GRU
+/// the reset after the matrix, and of a size whose squares and multiples are numbers.
 pub(super) fn is_usual(node: &pb::NodeProto) -> bool {
     let altered = ["activations", "activation_alpha", "activation_beta", "clip", "input_forget", "layout"];
     let usual = |attribute: &pb::AttributeProto| match attribute.name.as_str() {
@@ -118,7 +120,7 @@ pub(super) fn is_usual(node: &pb::NodeProto) -> bool {
     node.attribute.iter().all(usual)
         && (node.op_type == "LSTM" || int_attribute(node, "linear_before_reset") != 0)
         && node.input.get(7).is_none_or(String::is_empty)
-        && int_attribute(node, "hidden_size") > 0
+        && (1..=MAX_HIDDEN).contains(&int_attribute(node, "hidden_size"))
 }
 
 fn recurrent<'a>(
@@ -139,13 +141,16 @@ fn recurrent<'a>(
     let row = |index: usize| node.input.get(index).and_then(|name| walk.numbers(name)).unwrap_or(&[]);
     let (weights, recurrence) = (row(1), row(2));
     let inputs = weights.len() / (gates * hidden);
+    let lengths = [(weights.len(), gates * hidden * inputs), (recurrence.len(), gates * hidden * hidden)];
+    if inputs == 0 || lengths.iter().any(|(found, wanted)| found != wanted) {
+        return Err(refuse("has no constant weights of the usual shape"));
+    }
     let bias = match node.input.get(3).filter(|name| !name.is_empty()) {
         Some(_) => row(3).to_vec(),
         None => vec![0.0; 2 * gates * hidden],
     };
-    let lengths = [(weights.len(), gates * hidden * inputs), (recurrence.len(), gates * hidden * hidden)];
-    if inputs == 0 || lengths.iter().any(|(found, wanted)| found != wanted) || bias.len() != 2 * gates * hidden {
-        return Err(refuse("has no constant weights of the usual shape"));
+    if bias.len() != 2 * gates * hidden {
+        return Err(refuse("has no constant bias of the usual shape"));
     }
     let producers: HashMap<&str, &pb::NodeProto> =
         graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node))).collect();

@@ -82,7 +82,7 @@ pub struct Normalizer {
 }
 
 impl Normalizer {
-    pub(super) fn validate(&self, name: &str, width: usize) -> Result<()> {
+    pub(crate) fn validate(&self, name: &str, width: usize) -> Result<()> {
         check_row(&format!("{name} mean"), &self.mean, width)?;
         check_row(&format!("{name} std"), &self.std, width)?;
         check_positive(&format!("{name} std"), &self.std)
@@ -107,7 +107,7 @@ impl Affine {
         Self { scale: halved(|high, low| high - low), offset: halved(|high, low| high + low) }
     }
 
-    pub(super) fn validate(&self, name: &str, width: usize) -> Result<()> {
+    pub(crate) fn validate(&self, name: &str, width: usize) -> Result<()> {
         check_row(&format!("{name} scale"), &self.scale, width)?;
         check_row(&format!("{name} offset"), &self.offset, width)?;
         check_positive(&format!("{name} scale"), &self.scale)
