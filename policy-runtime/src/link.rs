@@ -431,3 +431,52 @@ impl Sink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observations_that_find_no_room_are_counted() {
+        let mut bytes = [0; frame_bytes(1)];
+        let mut stream = Vec::new();
+        for sequence in 0..STREAM_FRAMES as u64 + 50 {
+            let header = FrameHeader { kind: FrameKind::Observation, sequence, stamp_nanos: 0, code: 0 };
+            encode(&header, &[0.5], &mut bytes).unwrap();
+            stream.extend(bytes);
+        }
+        let mut source = Source::stream(std::io::Cursor::new(stream), 1);
+        let Source::Stream(Stream { end, .. }) = &source else { unreachable!() };
+        while !end.ended.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        let mut inbox = Inbox::new(1, Stamps::Arrival, 1000);
+        assert!(!source.poll(1, &mut inbox), "what is there is taken, and there will be no more");
+        assert_eq!((source.dropped(), inbox.arrivals().accepted), (50, STREAM_FRAMES as u64));
+    }
+
+    #[test]
+    fn a_writer_that_nobody_reads_is_given_up() {
+        struct Stuck;
+        impl Write for Stuck {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                std::thread::sleep(Duration::from_secs(60));
+                Ok(1)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut sink = Sink::stream(Stuck, 1);
+        sink.send(0, 0, 0, &[0.5]);
+        assert!(sink.finish().unwrap_err().to_string().contains("nobody takes"));
+        // A slice of four bytes has no room for a frame.
+        let room: &'static mut [u8] = Box::leak(Box::new([0; 4]));
+        let mut full = Sink::stream(room, 1);
+        full.send(0, 0, 0, &[0.5]);
+        while !full.is_broken() {
+            std::thread::yield_now();
+        }
+        assert!(full.finish().is_err());
+    }
+}
