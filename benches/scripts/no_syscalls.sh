@@ -17,7 +17,8 @@ if ! command -v strace >/dev/null; then
     exit 2
 fi
 # The profile decides about speed, not about system calls.
-cargo build --quiet --locked -p hype-policy-runtime --example steps
+# With the features that the workspace has, so that its tests and this share what is compiled.
+cargo build --quiet --locked --workspace --example steps
 program="${CARGO_TARGET_DIR:-target}/debug/examples/steps"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
