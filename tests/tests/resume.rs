@@ -296,4 +296,9 @@ fn an_expert_resumes_too() {
     assert_same_run(&folder.path().join("run"), &folder.path().join("whole"), &[0]);
     let bytes = |name: &str| fs::read(folder.path().join(name)).unwrap();
     assert!(bytes("run.onnx") == bytes("whole.onnx"));
+    // Another command does not pass for it.
+    let other = stopped.replace("2500", "2600");
+    hype(folder.path(), &other)
+        .refused(2, &["run holds a run with other settings", "`env_steps` = 2500", "found 2600", "--run"]);
+    assert!(bytes("run.onnx") == bytes("whole.onnx"));
 }

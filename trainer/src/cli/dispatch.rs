@@ -147,6 +147,7 @@ fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
     let file = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}-expert.onnx", task.id)));
     let device = arguments.settings.device;
     let outcome = if run.join("config.toml").is_file() {
+        train::check_same_settings(&config, &run)?;
         train::resume(&run, device, watch)?
     } else {
         train::train(&config, &run, device, &*watch(&task))?

@@ -3,7 +3,7 @@
 use super::policy::{Loaded, Player, read_run, read_run_config};
 use super::transfer;
 use crate::backend::{self, Gpu};
-use crate::config::{RewardSource, RunConfig};
+use crate::config::{self, RewardSource, RunConfig};
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, task};
 use crate::error::{Error, Result};
@@ -103,6 +103,15 @@ pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn O
     let expert = demonstrated(&config, demonstrations, &task)?;
     let observer = observer(&task);
     go(&config, expert, &directory, device, &*observer)
+}
+
+/// Refuses to continue the run in `path` with other settings than it was started with.
+pub fn check_same_settings(config: &RunConfig, path: &Path) -> Result<()> {
+    let Some((key, started, asked)) = config::difference(&read_run_config(path)?, config)? else { return Ok(()) };
+    Err(Error::config(format!("{} holds a run with other settings", path.display()))
+        .expected(format!("`{key}` = {started}, as it was started"))
+        .found(asked)
+        .hint("train into another folder (--run), or move this one away"))
 }
 
 fn gpu_of(device: Device) -> Result<Option<Gpu>> {

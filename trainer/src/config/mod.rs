@@ -25,7 +25,7 @@ pub use parts::{
 };
 
 pub use presets::{METHODS, PROFILES};
-pub use resolve::{Overrides, check_method, parse_seeds, resolve};
+pub use resolve::{Overrides, check_method, difference, parse_seeds, resolve};
 
 use serde::{Deserialize, Serialize};
 

@@ -3,6 +3,7 @@
 use super::presets::{overlay, table, unknown};
 use super::{RunConfig, validate};
 use crate::error::{Error, Result, nearest};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -122,8 +123,7 @@ fn parse_setting(setting: &str) -> Result<Table> {
 }
 
 fn known_keys(preset: &Table) -> Vec<String> {
-    let mut keys = Vec::new();
-    walk(preset, "", &mut keys);
+    let mut keys = keys(preset);
     let has_table = |key: &&&str| {
         let table = key.split_once('.').map_or("", |(table, _)| table);
         !TABLES.contains(&table) || preset.contains_key(table)
@@ -135,20 +135,25 @@ fn known_keys(preset: &Table) -> Vec<String> {
     keys
 }
 
-fn walk(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+/// The paths of all settings of a table.
+fn keys(table: &Table) -> Vec<String> {
+    let mut keys = Vec::new();
+    walk(table, "", &mut |key, _| keys.push(key));
+    keys
+}
+
+fn walk(table: &Table, prefix: &str, visit: &mut impl FnMut(String, &Value)) {
     for (key, value) in table {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
-            Value::Table(inner) => walk(inner, &path, keys),
-            _ => keys.push(path),
+            Value::Table(inner) => walk(inner, &path, visit),
+            _ => visit(path, value),
         }
     }
 }
 
 fn check_keys(layer: &Table, known: &[String], place: &str) -> Result<()> {
-    let mut keys = Vec::new();
-    walk(layer, "", &mut keys);
-    for key in keys {
+    for key in keys(layer) {
         if RESERVED.contains(&key.as_str()) {
             return Err(Error::config(format!("{place} sets `{key}`")).hint("give it on the command line instead"));
         }
@@ -161,6 +166,22 @@ fn check_keys(layer: &Table, known: &[String], place: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The first setting in which two configurations differ, with its value in either; `None` where they agree.
+pub fn difference(one: &RunConfig, other: &RunConfig) -> Result<Option<(String, String, String)>> {
+    let [one, other] = [leaves(one)?, leaves(other)?];
+    let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let value = |of: &BTreeMap<String, String>, key: &String| of.get(key).cloned().unwrap_or_else(|| "nothing".into());
+    let differ = keys.into_iter().find(|key| one.get(*key) != other.get(*key));
+    Ok(differ.map(|key| (key.clone(), value(&one, key), value(&other, key))))
+}
+
+fn leaves(config: &RunConfig) -> Result<BTreeMap<String, String>> {
+    let table = Table::try_from(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
+    let mut leaves = BTreeMap::new();
+    walk(&table, "", &mut |key, value| drop(leaves.insert(key, value.to_string())));
+    Ok(leaves)
 }
 
 /// Seeds of one run: far beyond any experiment, small enough to be listed.

@@ -49,6 +49,7 @@ use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs};
 use crate::run::rng::Streams;
+use crate::run::signals;
 use crate::world_model::fit::WorldModel;
 use crate::world_model::rollout::{Rules, imagine};
 use crate::world_model::schedule::rollout_length;
@@ -182,10 +183,18 @@ impl<B: Train> Hyper<B> {
         Ok(())
     }
 
-    /// The ensemble on everything that is known of the world.
-    fn fit_model(&mut self) -> Result<()> {
-        self.progress.fit = Some(self.model.fit(&self.buffers.to_fit_model)?);
-        Ok(())
+    /// Never after the last step: nothing would be learned from it any more.
+    fn fit_is_due(&self) -> bool {
+        let steps = self.progress.env_steps;
+        self.learned_steps().is_multiple_of(self.tables.world_model.fit_every) && steps < self.config.env_steps
+    }
+
+    /// The ensemble on everything that is known of the world; false where the run was asked to stop meanwhile.
+    fn fit_model(&mut self) -> Result<bool> {
+        let fit = self.model.fit(&self.buffers.to_fit_model, signals::stop_requested)?;
+        self.progress.owes_fit = fit.is_none();
+        self.progress.fit = fit.or(self.progress.fit);
+        Ok(fit.is_some())
     }
 
     /// Rollouts of the policy, which samples, in the elites.
@@ -362,13 +371,18 @@ impl<B: Train> Method for Hyper<B> {
         let rhythm = self.config.rhythm();
         let (mut policy, mut discriminator) = (None, None);
         for _ in 0..PIECE.min(self.config.env_steps - self.progress.env_steps) {
-            let explores = self.explores();
-            self.act()?;
-            if explores {
-                continue;
+            if !self.progress.owes_fit {
+                let explores = self.explores();
+                self.act()?;
+                if explores {
+                    continue;
+                }
+                self.progress.owes_fit = self.fit_is_due();
             }
-            if self.learned_steps().is_multiple_of(self.tables.world_model.fit_every) {
-                self.fit_model()?;
+            if self.progress.owes_fit {
+                if !self.fit_model()? {
+                    break;
+                }
                 self.imagine()?;
             }
             if self.learned_steps().is_multiple_of(rhythm.train_every) {

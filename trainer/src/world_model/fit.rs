@@ -123,17 +123,18 @@ impl<B: Train> WorldModel<B> {
         self.restore(WorldModelRecord { rows, noise, batches: 0, ..other })
     }
 
-    /// Fits every member to `data`. Errors where a loss is no number any more; the model is then what it was before.
-    pub fn fit(&mut self, data: &ModelData) -> Result<FitMetrics> {
+    /// Fits every member to `data`. A fit can take many minutes: between epochs it asks `stop`. Where that says so (`None`), and
+    /// where a loss is no number any more (an error), the model is what it was before.
+    pub fn fit(&mut self, data: &ModelData, stop: impl Fn() -> bool) -> Result<Option<FitMetrics>> {
         let before = self.record();
-        let found = self.descend(data);
-        if found.is_err() {
+        let found = self.descend(data, stop);
+        if !matches!(found, Ok(Some(_))) {
             self.restore(before)?;
         }
         found
     }
 
-    fn descend(&mut self, data: &ModelData) -> Result<FitMetrics> {
+    fn descend(&mut self, data: &ModelData, stop: impl Fn() -> bool) -> Result<Option<FitMetrics>> {
         self.chosen = None;
         if self.config.from.is_none() {
             self.normalizer = Normalizer::fit(data.inputs(), data.input_width());
@@ -146,6 +147,9 @@ impl<B: Train> WorldModel<B> {
             Best { errors: self.errors(&inputs, &targets, &split.held_out)?, params: self.ensemble.params() };
         let (mut epochs, mut stale, mut loss) = (0, 0, 0.0);
         while stale < self.config.patience && self.config.max_epochs.is_none_or(|most| epochs < most) {
+            if stop() {
+                return Ok(None);
+            }
             rows.iter_mut().for_each(|rows| shuffle(rows, &mut self.rows));
             loss = self.epoch(&inputs, &targets, &rows)?;
             let errors = self.errors(&inputs, &targets, &split.held_out)?;
@@ -155,14 +159,14 @@ impl<B: Train> WorldModel<B> {
         self.ensemble.replace(best.params);
         self.elites = least(&best.errors, self.config.elites);
         let of_elites: f64 = self.elites.iter().map(|member| best.errors[*member]).sum();
-        Ok(FitMetrics {
+        Ok(Some(FitMetrics {
             model_loss: loss,
             model_error: of_elites / self.elites.len() as f64,
             model_epochs: epochs,
             model_steps: self.batches,
             model_rate: learning_rate(&self.config, self.batches),
             model_rows: data.len() as u64,
-        })
+        }))
     }
 
     /// All rows on the device, inputs normalised: `[rows, width]` each.

@@ -118,7 +118,7 @@ fn a_world_made_worse_strays_by_the_noise_asked_for() {
     let data = linear_data(2000, 5);
     let spread = |mean_noise: f64| {
         let mut world = model(&WorldModelConfig { mean_noise, ..small() }, &data);
-        world.fit(&data).unwrap();
+        world.fit(&data, || false).unwrap().unwrap();
         let many = 20_000;
         let imagined = world.step(&[0.5, -0.3].repeat(many), &vec![0.4; many]).unwrap();
         let drawn: Vec<f64> = imagined.next_observations.chunks(2).map(|next| f64::from(next[0])).collect();
@@ -136,7 +136,7 @@ fn a_fitted_world_steps_as_the_true_one() {
     // Held-out errors judge means alone: variances need epochs beyond the last that counts as an improvement.
     let config = WorldModelConfig { improvement: 0.0, patience: 8, batch_size: 64, ..small() };
     let mut world = model(&config, &data);
-    let found = world.fit(&data).unwrap();
+    let found = world.fit(&data, || false).unwrap().unwrap();
     assert!(found.model_epochs >= 5 && found.model_rows == 4000, "{found:?}");
     // Changes have noise 0.1, rewards none: mean squared error 2/3 · 0.01 at best.
     assert!((0.0060..0.0085).contains(&found.model_error), "{found:?}");
@@ -165,7 +165,7 @@ fn elites_are_the_members_with_the_least_errors() {
     let mut world = model(&WorldModelConfig { max_epochs: Some(3), ..small() }, &data);
     // The third member begins far away, and three epochs do not bring it back.
     world.spoil(2, 10.0);
-    world.fit(&data).unwrap();
+    world.fit(&data, || false).unwrap().unwrap();
     let mut elites = world.elites().to_vec();
     elites.sort_unstable();
     assert_eq!(elites, [0, 1, 3]);
@@ -178,12 +178,12 @@ fn members_take_back_their_best_parameters() {
     let wild = WorldModelConfig { learning_rate: 3.0, patience: 2, ..small() };
     let mut world = model(&wild, &data);
     let before = world.params();
-    let found = world.fit(&data).unwrap();
+    let found = world.fit(&data, || false).unwrap().unwrap();
     assert_eq!(found.model_epochs, 2, "patience");
     assert!(world.params() == before, "the parameters are those from before");
     let mut patient = model(&WorldModelConfig { patience: 3, ..small() }, &data);
-    let first = patient.fit(&data).unwrap();
-    let second = patient.fit(&data).unwrap();
+    let first = patient.fit(&data, || false).unwrap().unwrap();
+    let second = patient.fit(&data, || false).unwrap().unwrap();
     assert!(second.model_error < 1.3 * first.model_error, "{first:?}, then {second:?}");
     assert!(second.model_steps > first.model_steps, "optimiser and schedule go on from fit to fit");
 }
@@ -193,16 +193,31 @@ fn a_fit_continues_bit_for_bit_from_its_record() {
     let data = linear_data(300, 8);
     let config = WorldModelConfig { patience: 1, ..small() };
     let mut world = model(&config, &data);
-    world.fit(&data).unwrap();
+    world.fit(&data, || false).unwrap().unwrap();
     let saved = postcard::to_stdvec(&world.record()).unwrap();
     let mut other = model(&config, &data);
     other.restore(postcard::from_bytes(&saved).unwrap()).unwrap();
     for world in [&mut world, &mut other] {
-        world.fit(&data).unwrap();
+        world.fit(&data, || false).unwrap().unwrap();
     }
     assert!(world.record() == other.record());
     let step = |world: &mut WorldModel<Cpu>| world.step(&[0.1; 14], &[0.2; 7]).unwrap();
     assert_eq!(step(&mut world), step(&mut other));
+}
+
+#[test]
+fn a_stopped_fit_leaves_no_trace() {
+    let data = linear_data(300, 8);
+    let config = WorldModelConfig { patience: 1, ..small() };
+    let [mut stopped, mut undisturbed] = [model(&config, &data), model(&config, &data)];
+    let before = stopped.record();
+    let asked = std::cell::Cell::new(0);
+    let third_time = || asked.replace(asked.get() + 1) == 2;
+    assert_eq!(stopped.fit(&data, third_time).unwrap(), None);
+    assert_eq!(asked.get(), 3, "asked before every epoch");
+    assert!(stopped.record() == before);
+    assert_eq!(stopped.fit(&data, || false).unwrap(), undisturbed.fit(&data, || false).unwrap());
+    assert!(stopped.record() == undisturbed.record());
 }
 
 #[test]
@@ -219,9 +234,9 @@ fn a_diverging_fit_is_an_error_and_changes_nothing() {
     let mut poisoned = data.clone();
     (0..50).for_each(|_| poisoned.push_real(rows.row(0), &rows, &mut Streams::new(0).stream("test")));
     let mut world = model(&WorldModelConfig { patience: 1, ..small() }, &data);
-    world.fit(&data).unwrap();
+    world.fit(&data, || false).unwrap().unwrap();
     let before = world.record();
-    let error = world.fit(&poisoned).unwrap_err();
+    let error = world.fit(&poisoned, || false).unwrap_err();
     assert!(error.kind() == Kind::Diverged && error.to_string().contains("mean_clip"), "{error}");
     assert!(world.record() == before);
 }

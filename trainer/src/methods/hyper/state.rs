@@ -73,6 +73,8 @@ pub(super) struct Progress {
     pub(super) iteration_steps: u64,
     pub(super) iteration: u64,
     pub(super) needs_reset: bool,
+    /// The step is taken, the fit that follows it is not made yet.
+    pub(super) owes_fit: bool,
     /// Real steps since the discriminator last moved.
     pub(super) fresh_steps: u64,
     pub(super) rollout_counts: StepCounts,
