@@ -222,6 +222,9 @@ fn demonstrations_of_nothing_are_named() {
     let wanted =
         ["demos.hdf5 holds only failures of the task hopper", "random 18", "5 episodes", "demos collect hopper"];
     refuses_demonstrations(folder.path(), "hopper", false, &wanted);
+    hype(folder.path(), "demos collect hopper --policy random --episodes 20 --drop-states 0.3 -o demos.hdf5").good();
+    refuses_demonstrations(folder.path(), "hopper", false, &["only failures", "20 episodes"]);
+    hype(folder.path(), "demos collect hopper --policy random --episodes 5 -o demos.hdf5").good();
     // One success is enough, but it must be among those that are used.
     hype(folder.path(), "demos collect hopper --episodes 1 -o good.hdf5").good();
     let (mut all, good) = (
@@ -281,6 +284,22 @@ fn odd_demonstrations_are_warned_about_with_what_follows() {
     }
     let quiet = hype(folder.path(), &format!("{} --env-steps 100 -o quiet", train_line("hype"))).good();
     assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
+}
+
+#[test]
+fn states_of_another_robot_are_refused_before_a_folder_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = train_line("filter").replace(&demonstrations().display().to_string(), "demos.hdf5");
+    write_changed(folder.path(), |demos| {
+        let states = demos.states.as_mut().unwrap();
+        states.qpos = states.qpos.iter().flat_map(|q| [*q, 0.0]).collect();
+        states.nq = 2;
+    });
+    let wanted = ["demos.hdf5", "cannot start in its physics states", "1 finite positions", "without resets"];
+    hype(folder.path(), &format!("{line} -o run")).refused(3, &wanted);
+    assert_eq!(names(folder.path()), [PathBuf::from("demos.hdf5")]);
+    let mixed = train_line("hype").replace(&demonstrations().display().to_string(), "demos.hdf5");
+    hype(folder.path(), &format!("{mixed} --env-steps 100 -o run")).good();
 }
 
 #[test]

@@ -41,6 +41,11 @@ fn what_does_not_fit_is_refused() {
         ("hype", "learner=ppo", "hype has no other"),
         ("gail", "gail.reward=linear", "does not fit"),
         ("adril", "adril.update_every=0", "at least 1"),
+        ("sqil", "sac.learning_rate_schedule=sawtooth", "sqil has no outer iterations"),
+        ("iq-learn", "sac.learning_rate_schedule=sawtooth", "iq-learn has no outer iterations"),
+        ("iq-learn", "hybrid.schedule=[[0.5,0.5,100]]", "does not mix expert rows"),
+        ("gail", "hybrid.schedule=[[0.5,0.5,100]]", "does not mix expert rows"),
+        ("sqil", "hybrid.schedule=[]", "pays for expert rows alone"),
     ] {
         let line = format!("{} --set {setting} -o run", baseline_line(method));
         hype(folder.path(), &line).refused(2, &[wanted]);

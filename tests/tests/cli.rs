@@ -189,6 +189,14 @@ fn a_run_becomes_a_bundle_that_every_engine_plays_alike() {
     assert_ne!(play("bundle")["mean_return"], native["mean_return"], "another seed is another policy");
     let best = play(&format!("{run} --checkpoint best"));
     assert!(best["policy"].as_str().unwrap().contains("oracle"), "{best}");
+    let other = play(&format!("{run} --policy-seed 1"))["mean_return"].as_f64().unwrap();
+    assert!((other - play("bundle")["mean_return"].as_f64().unwrap()).abs() < 0.5);
+    for policy in ["--policy-seed 1", "--checkpoint best"] {
+        let line = format!("demos collect pendulum --episodes 2 --policy {run} {policy} -o played.hdf5");
+        assert!(hype(here.path(), &line).good().stdout.contains("2 episodes"));
+    }
+    hype(here.path(), &format!("eval {run} --policy-seed 7")).refused(2, &["has no seed 7", "one of [0, 1]"]);
+    hype(here.path(), "eval first --policy-seed 1").refused(2, &["--policy-seed 1", "a run folder"]);
 
     let verified = hype_policy(here.path(), "verify bundle --json").good().json();
     assert_eq!(verified["agreement"].as_array().unwrap().len(), 7);

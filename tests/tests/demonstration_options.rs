@@ -54,8 +54,8 @@ fn noise_has_the_deviation_that_was_asked_for() {
     let noisy = collected(folder.path(), "pendulum --episodes 20 --noise 0.1");
     let streams = Streams::new(0).stream("random_policy");
     let engine = policy_runtime::EngineChoice::Auto;
-    let slot = trainer::run::Slot::Last;
-    let mut expert = trainer::cli::policy::open("expert", Some("pendulum"), engine, slot, streams).unwrap();
+    let mut expert =
+        trainer::cli::policy::open("expert", Some("pendulum"), engine, Default::default(), streams).unwrap();
     let mut world = World::new("pendulum", WorldConfig::default(), Streams::new(0), "test").unwrap();
     let (mut squares, mut count, mut action) = (0.0, 0.0, [0.0]);
     for row in 0..noisy.len() {

@@ -90,6 +90,24 @@ fn every_step_is_counted_and_the_bundle_is_what_acts() {
     );
 }
 
+/// `hyper.ema` and `hyper.restarts_optimizers` are switches: each changes what a run does, from where it may.
+#[test]
+fn switches_make_their_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, more) in
+        [("plain", ""), ("average", "--set hyper.ema=true"), ("restart", "--set hyper.restarts_optimizers=true")]
+    {
+        hype(folder.path(), &line(&format!("{more} -o {name}"))).good();
+    }
+    let evaluations = |name: &str| String::from_utf8(read(&folder.path().join(name), "eval.jsonl")).unwrap();
+    let (plain, average, restart) = (evaluations("plain"), evaluations("average"), evaluations("restart"));
+    assert_ne!(plain, average, "the average acts");
+    // The discriminator moves for the first time after 80 steps of learning: until then all is as it was.
+    let first = |text: &str| text.lines().next().unwrap().to_owned();
+    assert_eq!(first(&plain), first(&restart));
+    assert_ne!(plain, restart);
+}
+
 #[test]
 fn pairs_from_the_policy_buffer_cost_no_steps() {
     let folder = tempfile::tempdir().unwrap();

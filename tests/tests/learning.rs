@@ -10,7 +10,6 @@ use trainer::config::{Overrides, resolve};
 use trainer::envs;
 use trainer::eval::mean_return;
 use trainer::observe::evaluations;
-use trainer::run::Slot;
 use trainer::run::driver::Outcome;
 use trainer::run::rng::Streams;
 
@@ -20,7 +19,7 @@ fn hype_learns_to_swing_up_from_five_demonstrations() {
     let task = envs::task("pendulum").unwrap();
     let demos = folder.path().join("demos.hdf5");
     let unused = Streams::new(0).stream("random_policy");
-    let mut expert = policy::open("expert", Some("pendulum"), EngineChoice::Auto, Slot::Last, unused).unwrap();
+    let mut expert = policy::open("expert", Some("pendulum"), EngineChoice::Auto, Default::default(), unused).unwrap();
     let collection = Collection { episodes: 5, full_length: true, ..Collection::default() };
     collect(&mut expert, &task, collection, &demos).unwrap();
 

@@ -32,6 +32,21 @@ fn policies_of_every_kind_are_exported_and_played() {
     }
 }
 
+/// Pendulum's torques are ±2: in those units the demonstrations ask for actions beyond what the policy can do.
+#[test]
+fn the_fault_of_units_reaches_what_is_cloned() {
+    let folder = tempfile::tempdir().unwrap();
+    let loss = |name: &str, more: &str| {
+        let line = format!("train bc pendulum --demos {} {TINY} --env-steps 1200", demonstrations().display());
+        hype(folder.path(), &format!("{line} {more} -o {name}")).good();
+        let text = std::fs::read_to_string(folder.path().join(name).join("metrics.jsonl")).unwrap();
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        last["bc_loss"].as_f64().unwrap()
+    };
+    let (right, wrong) = (loss("right", ""), loss("wrong", "--set faults.demonstrations_in_env_units=true"));
+    assert!(wrong > 1.5 * right, "{wrong} and {right}");
+}
+
 #[test]
 fn cloning_knows_no_discriminator() {
     let folder = tempfile::tempdir().unwrap();

@@ -131,6 +131,12 @@ pub struct Collect {
     /// A policy file, run, bundle, `expert`, `expert:TASK` or `random`
     #[arg(long, default_value = "expert")]
     pub policy: String,
+    /// Checkpoint of a run
+    #[arg(long, value_enum, default_value_t)]
+    pub checkpoint: Checkpoint,
+    /// Which seed of a run [default: the first]
+    #[arg(long, value_name = "SEED")]
+    pub policy_seed: Option<u64>,
     /// Keep only episodes that reach the horizon (the default for an expert without noise)
     #[arg(long)]
     pub full_length: bool,
@@ -236,6 +242,9 @@ pub struct Eval {
     /// Checkpoint of a run
     #[arg(long, value_enum, default_value_t)]
     pub checkpoint: Checkpoint,
+    /// Which seed of a run [default: the first]
+    #[arg(long, value_name = "SEED")]
+    pub policy_seed: Option<u64>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! From parsed arguments to the commands, and from their results to exit codes.
 
 use super::arguments::{Arguments, Checkpoint, Collect, Command, Demos, Engine, Eval, Expert, Settings, Train};
+use super::policy::OfRun;
 use super::{collect, device_check, doctor, evaluate, export, plot, policy, quickstart, tasks, train};
 use crate::config::{self, EnvConfig, Overrides};
 use crate::envs::{self, Task, mujoco};
@@ -163,7 +164,8 @@ fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
 fn collect_demonstrations(arguments: &Collect, out: &mut dyn Write) -> Result<()> {
     let task = envs::task(&arguments.task)?;
     let random = Streams::new(arguments.seed).stream("random_policy");
-    let mut loaded = policy::open(&arguments.policy, Some(&task.id), EngineChoice::Auto, Slot::Last, random)?;
+    let of_run = OfRun { slot: slot(arguments.checkpoint), seed: arguments.policy_seed };
+    let mut loaded = policy::open(&arguments.policy, Some(&task.id), EngineChoice::Auto, of_run, random)?;
     loaded.check_fits_world(&task)?;
     let as_the_paper = policy::is_expert(&arguments.policy) && arguments.noise == 0.0;
     let collection = collect::Collection {
@@ -194,8 +196,8 @@ fn play(arguments: &Eval, out: &mut dyn Write) -> Result<()> {
         Some(Engine::Tract) => EngineChoice::Tract,
     };
     let random = Streams::new(arguments.seed).stream("random_policy");
-    let slot = slot(arguments.checkpoint);
-    let mut loaded = policy::open(&arguments.policy, arguments.task.as_deref(), engine, slot, random)?;
+    let of_run = OfRun { slot: slot(arguments.checkpoint), seed: arguments.policy_seed };
+    let mut loaded = policy::open(&arguments.policy, arguments.task.as_deref(), engine, of_run, random)?;
     let name = arguments.task.clone().or_else(|| loaded.task.clone()).ok_or_else(|| {
         Error::config(format!("{} does not say which task it is for", arguments.policy)).hint("name it: --task hopper")
     })?;

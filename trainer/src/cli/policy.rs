@@ -52,8 +52,21 @@ impl Player {
     }
 }
 
-/// Opens POLICY. `for_task` completes a bare `expert`; `slot` chooses a run's checkpoint.
-pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot, random: Stream) -> Result<Loaded> {
+/// Which policy of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OfRun {
+    /// The newest checkpoint or the best.
+    pub slot: Slot,
+    /// The seed; the run's first where absent.
+    pub seed: Option<u64>,
+}
+
+/// Opens POLICY. `for_task` completes a bare `expert`; `of_run` chooses among a run's checkpoints.
+pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, of_run: OfRun, random: Stream) -> Result<Loaded> {
+    let is_run = Path::new(name).join("config.toml").is_file();
+    if let (Some(seed), false) = (of_run.seed, is_run) {
+        return Err(Error::config(format!("--policy-seed {seed}")).expected("a run folder").found(format!("`{name}`")));
+    }
     if name == "random" {
         return Ok(Loaded { player: Player::Random(Box::new(random)), task: None, label: "random".into() });
     }
@@ -66,8 +79,8 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, slot: Slot
         return Ok(network(policy, format!("expert:{task}")));
     }
     let path = Path::new(name);
-    if path.join("config.toml").is_file() {
-        let (config, snapshot) = read_run(path, slot, None)?;
+    if is_run {
+        let (config, snapshot) = read_run(path, of_run.slot, of_run.seed)?;
         let task = task(&config.task)?;
         let contract = to_policy::contract(&task);
         let graph = to_policy::policy_graph(&snapshot.networks, &contract)?;

@@ -146,7 +146,7 @@ fn closed(error: std::io::Error) -> Error {
 
 fn open(name: &str, task: &Task) -> Result<policy::Loaded> {
     let random = Streams::new(0).stream("random_policy");
-    policy::open(name, Some(&task.id), EngineChoice::Auto, Slot::Last, random)
+    policy::open(name, Some(&task.id), EngineChoice::Auto, policy::OfRun::default(), random)
 }
 
 /// The preset, with as many steps as fit into the minutes on this machine.

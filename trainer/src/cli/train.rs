@@ -5,7 +5,7 @@ use super::transfer;
 use crate::backend::{self, Gpu};
 use crate::config::{self, RewardSource, RunConfig};
 use crate::demos::{self, Demonstrations};
-use crate::envs::{Task, task};
+use crate::envs::{Task, World, WorldConfig, task};
 use crate::error::{Error, Result};
 use crate::methods::adril::Adril;
 use crate::methods::bc::Bc;
@@ -20,6 +20,7 @@ use crate::nn::{Cpu, Train};
 use crate::observe::{Observer, progress_line};
 use crate::run::directory::{Slot, is_finished, read_provenance};
 use crate::run::driver::{Layout, Outcome, run_cohort};
+use crate::run::rng::Streams;
 use crate::run::{Provenance, RunDirectory};
 use crate::{envs, run, to_policy};
 use policy_runtime::Policy;
@@ -77,7 +78,14 @@ fn demonstrated(
         expert.rows.set_task_rewards(&demonstrations.rewards);
     }
     if config.world_model.is_none() {
-        expert.resets(config.reset.probability)?;
+        let demo_resets = expert.resets(config.reset.probability)?;
+        if demo_resets.is_some() {
+            let world = WorldConfig { tremble: config.env.tremble, demo_resets };
+            World::new(&config.task, world, Streams::new(0), "env/check").map_err(|error| {
+                let states = format!("{}: episodes cannot start in its physics states", demonstrations.described());
+                Error::data(states).source(error).hint("record them again, or take a method without resets: hype, mm")
+            })?;
+        }
     }
     Ok(Some(expert))
 }

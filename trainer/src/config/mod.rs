@@ -110,6 +110,12 @@ impl RunConfig {
         self.td3_bc.as_ref().filter(|_| self.learner == LearnerKind::Td3Bc)
     }
 
+    /// Environment steps (HyPER: gradient steps) of an outer iteration, where the method has such.
+    pub fn iteration(&self) -> Option<u64> {
+        let adversary = self.reward.as_ref().map(|reward| reward.update_every);
+        adversary.or(self.adril.as_ref().map(|adril| adril.update_every))
+    }
+
     /// The share of expert rows in the learner's batches; none where the published fault takes it away (spec 7.12).
     pub fn hybrid_schedule(&self) -> &[Stage] {
         let never = self.faults.td3_bc_never_hybrid && self.learner == LearnerKind::Td3Bc;

@@ -51,6 +51,22 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     if let Some(window) = config.reset.window {
         probability("reset.window", window)?;
     }
+    let iterates = config.rhythm().learning_rate_schedule != RateSchedule::Sawtooth || config.iteration().is_some();
+    check(
+        "learning_rate_schedule",
+        "sawtooth",
+        iterates || config.ppo.is_some(),
+        &format!("constant or linear: {} has no outer iterations", config.method),
+    )?;
+    let mixes = config.hybrid.schedule.is_empty() || !["bc", "expert", "gail", "iq-learn"].contains(&&*config.method);
+    check(
+        "hybrid.schedule",
+        "a stage",
+        mixes,
+        &format!("none: {} does not mix expert rows into batches", config.method),
+    )?;
+    let labelled = !config.hybrid.schedule.is_empty() || !["sqil", "adril"].contains(&&*config.method);
+    check("hybrid.schedule", "none", labelled, &format!("a stage: {} pays for expert rows alone", config.method))?;
     let mut entered = 0;
     for Stage(start, end, until) in config.hybrid.schedule.iter().copied() {
         probability("hybrid.schedule", start)?;

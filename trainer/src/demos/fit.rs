@@ -122,17 +122,22 @@ fn check_success(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
     let failed = |rows: &Range<usize>| {
         let steps = demonstrations.recorded_steps(rows);
         let terminated = demonstrations.terminals[rows.end - 1];
-        // What an episode that was cut earlier would have come to, nobody knows.
-        let over = terminated || steps >= task.horizon;
-        over && match enough {
+        if !terminated && steps < task.horizon {
+            // What an episode that was cut earlier would have come to, nobody knows. Where steps were dropped, it may be the
+            // step that ended it: then the other episodes tell.
+            return demonstrations.step_numbers.is_none().then_some(false);
+        }
+        Some(match enough {
             Some(enough) => estimated_return(demonstrations, rows) < enough,
             None => terminated && (steps as f64) < FAILURE_SHARE * task.horizon as f64,
-        }
+        })
     };
-    if !demonstrations.episodes.iter().all(failed) {
+    let told: Vec<(&Range<usize>, bool)> =
+        demonstrations.episodes.iter().filter_map(|rows| Some((rows, failed(rows)?))).collect();
+    if told.is_empty() || !told.iter().all(|(_, failed)| *failed) {
         return Ok(());
     }
-    let best = |of: &dyn Fn(&Range<usize>) -> f64| demonstrations.episodes.iter().map(of).fold(f64::MIN, f64::max);
+    let best = |of: &dyn Fn(&Range<usize>) -> f64| told.iter().map(|(rows, _)| of(rows)).fold(f64::MIN, f64::max);
     let error = Error::data(format!("{} holds only failures of the task {}", demonstrations.described(), task.id));
     let error = match (enough, references) {
         (Some(enough), Some((random, expert))) => error
@@ -171,8 +176,12 @@ mod tests {
 
     /// One episode of pendulum: an angle that turns at `speed` rad/s, seen every `period` seconds.
     fn turning(steps: usize, speed: f64, period: f64, reward: f64) -> Demonstrations {
+        turning_often(1, steps, speed, period, reward)
+    }
+
+    fn turning_often(episodes: usize, steps: usize, speed: f64, period: f64, reward: f64) -> Demonstrations {
         let mut recorder = Recorder::new(3, 1, Some((1, 1)));
-        for step in 0..steps {
+        for step in (0..episodes).flat_map(|_| 0..steps) {
             let angle = step as f64 * speed * period;
             recorder.step(&RecordedStep {
                 observation: &[0.0, 1.0, speed as f32],
@@ -183,8 +192,10 @@ mod tests {
                 truncated: step + 1 == steps,
                 state: Some((&[angle], &[speed])),
             });
+            if step + 1 == steps {
+                recorder.keep_episode();
+            }
         }
-        recorder.keep_episode();
         recorder.finish("pendulum", BTreeMap::new()).unwrap()
     }
 
@@ -267,10 +278,15 @@ mod tests {
         assert!(check_fit(&turning(200, 1.0, 0.05, -5.0), &task).is_ok());
         assert!(check_fit(&turning(199, 1.0, 0.05, -6.1), &task).is_ok(), "cut before its end");
         assert!(check_fit(&turning(200, 1.0, 0.05, 0.0), &task).is_ok(), "without rewards");
-        // Dropped steps are no better return: half of -1200 would be a good one.
-        let mut thin = turning(200, 1.0, 0.05, -6.0).drop_states(0.5, &mut Streams::new(0).stream("test")).unwrap();
-        thin.step_numbers.as_mut().unwrap()[99] = 199;
-        refused(&thin, &["only failures", "best with a return of -1200"]);
+        // Dropped steps are no better return: half of -1200 would be a good one. Episodes whose last step is gone do not tell.
+        let thin = |reward: f64| {
+            let whole = turning_often(6, 200, 1.0, 0.05, reward);
+            whole.drop_states(0.5, &mut Streams::new(1).stream("test")).unwrap()
+        };
+        let ends = thin(-6.0).step_numbers.unwrap().iter().filter(|step| **step == 199).count();
+        assert!((1..6).contains(&ends), "{ends} of 6 episodes keep their last step");
+        refused(&thin(-6.0), &["only failures", "6 episodes, the best with a return of -1200"]);
+        assert!(check_fit(&thin(-5.0), &task).is_ok());
         let mut fallen = turning(15, 1.0, 0.05, 0.0);
         fallen.terminals[14] = true;
         refused(&fallen, &["only failures", "lasts 20 steps", "longest after 15"]);

@@ -41,7 +41,7 @@ impl Reader {
     /// The text attributes of the file itself.
     ///
     /// The library hands out a numeric attribute as the text of its bytes: in files of other programs, everything that is
-    /// or may be a number is left out.
+    /// or may be a number is left out. Bytes that are no text come as replacement characters.
     pub(super) fn attributes(&self) -> BTreeMap<String, String> {
         let names = guarded(|| self.file.attr_names()).unwrap_or_default();
         let value = |name: &String| guarded(|| self.file.attr_string(name)).ok();
@@ -49,8 +49,10 @@ impl Reader {
             names.into_iter().filter_map(|name| value(&name).map(|text| (name, text))).collect();
         if !attributes.get(WRITER).is_some_and(|writer| writer.starts_with(WRITER_PREFIX)) {
             attributes.retain(|name, text| {
-                !["seed", "id", "total_episodes", "total_steps"].contains(&name.as_str())
-                    && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
+                let is_binary = |c: char| c == char::REPLACEMENT_CHARACTER || c.is_control() && !c.is_whitespace();
+                let is_number = ["seed", "id", "total_episodes", "total_steps"].contains(&name.as_str())
+                    || name == "control_period_secs" && text.trim().parse::<f64>().is_err();
+                !is_number && !text.chars().any(is_binary)
             });
         }
         attributes
@@ -205,5 +207,30 @@ fn unwritten(path: &Path, fault: Fault) -> Error {
             }
         }
         Fault::Panic => Error::system(format!("cannot write {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As h5py writes `file.attrs["control_period_secs"] = 0.05`: 64 or 32 bits that are no text, or look like some.
+    #[test]
+    fn numeric_attributes_of_other_programs_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("demos.hdf5");
+        let name = "control_period_secs";
+        let found = |write: &dyn Fn(&H5File) -> rust_hdf5::Result<()>| {
+            let file = H5File::create(&path).unwrap();
+            write(&file).unwrap();
+            drop(file);
+            Reader::open(&path).unwrap().attributes().remove(name)
+        };
+        for period in [0.05, 0.008, 0.015, 0.02] {
+            assert_eq!(found(&|file| file.set_attr_numeric(name, &period)), None, "{period}");
+            assert_eq!(found(&|file| file.set_attr_numeric(name, &(period as f32))), None, "{period}");
+            let text = period.to_string();
+            assert_eq!(found(&|file| file.set_attr_string(name, &text)), Some(text.clone()));
+        }
     }
 }

@@ -112,9 +112,13 @@ impl Demonstrations {
             let lengths = || self.episodes.iter().filter(known).map(|rows| self.recorded_steps(rows));
             let short = lengths().filter(|steps| *steps < horizon).count();
             if short > 0 {
+                let later = match self.episodes.iter().map(|rows| self.recorded_steps(rows)).max() {
+                    Some(longest) if longest < horizon => format!("nothing after step {longest} is demonstrated"),
+                    _ => "what comes later is demonstrated by the others only".to_owned(),
+                };
                 warnings.push(format!(
-                    "{short} of {} episodes are shorter than the horizon of {horizon} steps, the shortest has {}: what comes later \
-                     is demonstrated by the others only, and where the task ended them that ending is imitated too",
+                    "{short} of {} episodes are shorter than the horizon of {horizon} steps, the shortest has {}: {later}, and where the \
+                     task ended them that ending is imitated too",
                     self.episodes.len(),
                     lengths().min().unwrap_or(0)
                 ));

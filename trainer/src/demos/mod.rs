@@ -166,7 +166,8 @@ impl Demonstrations {
         if episodes == 0 || episodes > self.episodes.len() {
             return Err(Error::config(format!("cannot take {episodes} episodes from {}", self.described()))
                 .expected(format!("a number from 1 to {}", self.episodes.len()))
-                .found(episodes));
+                .found(episodes)
+                .hint("--demos-limit N takes fewer; the preset asks for some where the command line does not"));
         }
         self.episodes.truncate(episodes);
         let steps = self.episodes.last().map_or(0, |rows| rows.end);

@@ -183,6 +183,32 @@ fn the_trembling_hand_replaces_the_given_share_of_actions() {
     assert!((sum_of_squares / count - 4.0 / 3.0).abs() < 4.0 * (64.0 / 45.0 / count).sqrt());
 }
 
+/// With p = 1 nothing of the policy is left: whatever it intends, the episode is the random policy's.
+#[test]
+fn a_hand_that_only_trembles_is_the_random_policy() {
+    let episode = |intended: f32| {
+        let config = WorldConfig { tremble: 1.0, demo_resets: None };
+        let mut world = World::new("hopper", config, Streams::new(3), "test").unwrap();
+        let mut rewards = Vec::new();
+        for _ in 0..20 {
+            world.reset().unwrap();
+            loop {
+                let step = world.step(&[intended; 3], Purpose::Policy).unwrap();
+                rewards.push(step.reward);
+                if step.ending != Ending::Continues {
+                    break;
+                }
+            }
+        }
+        rewards
+    };
+    let (one, other) = (episode(0.9), episode(-0.4));
+    assert_eq!(one, other);
+    let mean = one.iter().sum::<f64>() / 20.0;
+    // The catalogue's random return is 17.9, its deviation between episodes about 17.
+    assert!((5.0..32.0).contains(&mean), "{mean}");
+}
+
 #[test]
 fn a_still_hand_executes_what_was_intended() {
     let mut world = World::new("humanoid", WorldConfig::default(), Streams::new(3), "test").unwrap();

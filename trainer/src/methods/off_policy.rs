@@ -273,9 +273,9 @@ impl<B: Train> OffPolicy<B> {
     fn learning_rate(&self) -> f64 {
         let share = |steps: u64, of: u64| 1.0 - steps as f64 / of as f64;
         let base = self.rhythm.learning_rate;
-        match (self.rhythm.learning_rate_schedule, &self.config.reward) {
+        match (self.rhythm.learning_rate_schedule, self.config.iteration()) {
             (RateSchedule::Constant, _) => base,
-            (RateSchedule::Sawtooth, Some(reward)) => base * share(self.progress.iteration_steps, reward.update_every),
+            (RateSchedule::Sawtooth, Some(steps)) => base * share(self.progress.iteration_steps, steps),
             _ => base * share(self.progress.env_steps, self.config.env_steps).max(0.0),
         }
     }

@@ -63,6 +63,26 @@ fn one_step_lowers_the_experts_cost_below_the_learners() {
     assert!(after > before && after > 0.0, "gap {before} → {after}");
 }
 
+/// Where learner and expert are of one distribution there is nothing to learn: the gap stays within what sampling explains, and
+/// grows where they differ.
+#[test]
+fn equals_are_not_told_apart() {
+    let drawn = |shift: f32, stream: &str| {
+        let mut rng = Streams::new(4).stream(stream);
+        let mut normal = || rng.normal() as f32;
+        pairs(&(0..2000).map(|_| [shift + normal(), normal(), normal()]).collect::<Vec<_>>())
+    };
+    let gap = |shift: f32| {
+        let config = RewardConfig { batch_size: 1000, ..config(vec![32, 32]) };
+        let mut game = Discriminator::<Cpu>::new(&config, 3, &[Streams::new(2)], &Default::default());
+        let (expert, learner) = (drawn(0.0, "expert"), [drawn(shift, "learner")]);
+        let gaps: Vec<f64> = (0..40).map(|_| game.ascend(&expert, &learner, 0)[0].disc_gap).collect();
+        gaps[20..].iter().sum::<f64>() / 20.0
+    };
+    let (equals, others) = (gap(0.0), gap(1.0));
+    assert!(equals.abs() < 0.05 && others > 0.25, "{equals} and {others}");
+}
+
 /// A fresh Optimistic Adam moves every weight by twice the learning rate: `lr0, lr0, lr0/2, lr0/3, …`.
 #[test]
 fn each_iteration_is_a_sign_step_of_the_decayed_rate() {

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Which checkpoint of a seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Slot {
     /// The newest: what `resume`, `export` and `eval` take.
+    #[default]
     Last,
     /// The one with the best true return: an oracle's choice, labelled as such wherever it shows.
     Best,

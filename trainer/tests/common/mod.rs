@@ -10,7 +10,6 @@ use trainer::envs;
 use trainer::methods::demonstrated::Demonstrated;
 use trainer::methods::hype::Hype;
 use trainer::nn::Cpu;
-use trainer::run::Slot;
 use trainer::run::rng::Streams;
 
 /// Two episodes of the shipped expert on the pendulum.
@@ -21,7 +20,7 @@ pub(crate) fn demonstrations() -> &'static Demonstrations {
         let file = folder.path().join("demos.hdf5");
         let unused = Streams::new(0).stream("random_policy");
         let engine = policy_runtime::EngineChoice::Auto;
-        let mut expert = policy::open("expert", Some("pendulum"), engine, Slot::Last, unused).unwrap();
+        let mut expert = policy::open("expert", Some("pendulum"), engine, Default::default(), unused).unwrap();
         let collection = Collection { episodes: 2, full_length: true, ..Collection::default() };
         collect(&mut expert, &envs::task("pendulum").unwrap(), collection, &file).unwrap();
         demos::read(&file).unwrap()
