@@ -190,6 +190,7 @@ fn discriminator_steps(criterion: &mut Criterion) {
             gradient_target: 0.4,
             update_every: 1,
             rollout_episodes: 1,
+            absorbing: false,
             from: None,
         };
         let streams = Streams::new(0);

@@ -2,7 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use hype_tests::{TINY, demonstrations, hype, train_line};
+use hype_tests::{TINY, TINY_REWARD, demonstrations, hype, train_line};
 
 const TD3_BC: &str = "--set learner=td3-bc --set td3_bc.hidden=[16,16] --set td3_bc.batch_size=16";
 
@@ -30,6 +30,25 @@ fn policies_of_every_kind_are_exported_and_played() {
         let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
         assert!(figure.is_none_or(|figure| metrics.contains(figure)), "{line}: {metrics}");
     }
+}
+
+/// Hopper's episodes end in falls: what comes after them is learned, counted nowhere, exported without its column, and resumed.
+#[test]
+fn absorbing_states_train_and_export() {
+    let folder = tempfile::tempdir().unwrap();
+    hype(folder.path(), "demos collect hopper --episodes 2 -o demos.hdf5").good();
+    let line = format!(
+        "train mm hopper --demos demos.hdf5 {TINY} {TINY_REWARD} --set reward.update_every=200 --env-steps 700"
+    );
+    hype(folder.path(), &format!("{line} -o plain")).good();
+    hype(folder.path(), &format!("{line} --set reward.absorbing=true -o run")).good();
+    let read = |run: &str| std::fs::read_to_string(folder.path().join(run).join("eval.jsonl")).unwrap();
+    assert_ne!(read("plain"), read("run"));
+    let told = hype(folder.path(), "export run -o bundle").good();
+    assert!(told.stdout.contains("agree"), "{}", told.stdout);
+    let more = format!("{line} --set reward.absorbing=true");
+    let hyper = more.replace("train mm", "train hyper");
+    hype(folder.path(), &format!("{hyper} -o none")).refused(2, &["reward.absorbing", "hyper"]);
 }
 
 /// Pendulum's torques are ±2: in those units the demonstrations ask for actions beyond what the policy can do.

@@ -156,6 +156,7 @@ fn discriminator_loss_and_gradients() {
             gradient_target: case["penalty_target"].as_f64().unwrap(),
             update_every: 1,
             rollout_episodes: 1,
+            absorbing: false,
             from: None,
         };
         let params = vector::<Cpu>(parameters(&networks)).require_grad();

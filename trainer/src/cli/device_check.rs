@@ -179,6 +179,7 @@ fn reward_config(width: usize) -> RewardConfig {
         gradient_target: 0.4,
         update_every: 1,
         rollout_episodes: 1,
+        absorbing: false,
         from: None,
     }
 }
@@ -187,7 +188,11 @@ impl<B: Train> Trial<B> {
     fn new(width: usize, seeds: &[u64], experience: usize, device: &B::Device) -> Self {
         let streams: Vec<Streams> = seeds.iter().copied().map(Streams::new).collect();
         let pairs = |mut rng: Stream| {
-            let mut pairs = Pairs { values: vec![0.0; 4000 * (OBSERVATIONS + ACTIONS)], width: OBSERVATIONS + ACTIONS };
+            let mut pairs = Pairs {
+                values: vec![0.0; 4000 * (OBSERVATIONS + ACTIONS)],
+                width: OBSERVATIONS + ACTIONS,
+                with_end: false,
+            };
             rng.fill_normal(&mut pairs.values);
             pairs
         };

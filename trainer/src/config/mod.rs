@@ -122,6 +122,11 @@ impl RunConfig {
         if never { &[] } else { &self.hybrid.schedule }
     }
 
+    /// The learner's discount.
+    pub fn discount(&self) -> f64 {
+        self.td3_bc().map_or(self.sac.discount, |td3_bc| td3_bc.discount)
+    }
+
     /// What acting and remembering ask of the learner's table.
     pub fn rhythm(&self) -> Rhythm {
         self.td3_bc().map_or_else(|| Rhythm::from(&self.sac), Rhythm::from)

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys that a preset may leave out.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 12] = [
     "sac.actor_hidden",
     "sac.target_entropy",
     "sac.target_every",
+    "reward.absorbing",
     "reward.clip",
     "reward.from",
     "demos",

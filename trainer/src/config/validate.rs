@@ -42,6 +42,8 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
         at_least("reward.grad_steps", reward.grad_steps, 1)?;
         at_least("reward.update_every", reward.update_every, 1)?;
         at_least("reward.rollout_episodes", reward.rollout_episodes, 1)?;
+        let knows_ends = !reward.absorbing || config.world_model.is_none();
+        check("reward.absorbing", "true", knows_ends, "false: hyper has no absorbing states")?;
         if let Some(clip) = reward.clip {
             positive("reward.clip", clip)?;
         }

@@ -171,12 +171,13 @@ fn stacked_discriminators_are_the_single_ones() {
             gradient_target: 0.4,
             update_every: 1,
             rollout_episodes: 1,
+            absorbing: false,
             from: None,
         };
         let width = OBSERVATIONS + ACTIONS;
         let pairs = |name: &str, seed: u64, count: usize| {
             let mut rng = Streams::new(seed).stream(name);
-            Pairs { values: normal(count * width, &mut rng), width }
+            Pairs { values: normal(count * width, &mut rng), width, with_end: false }
         };
         let expert = pairs("expert", 0, 50);
         let learn = |seeds: &[u64]| {

@@ -85,6 +85,19 @@ impl Demonstrated {
         Self { rows, pairs, starts, segments, widths, episodes: None }
     }
 
+    /// Pairs that know an absorbing state: demonstrations that the task ended stay in it until the horizon.
+    pub fn with_ends(mut self, horizon: usize) -> Self {
+        let mut pairs = Pairs::with_end(self.pairs.width);
+        for rows in &self.segments {
+            rows.clone().for_each(|row| pairs.push(self.pairs.row(row), &[]));
+            if self.rows.row(rows.end - 1).terminated {
+                pairs.push_end(horizon.saturating_sub(rows.len()));
+            }
+        }
+        self.pairs = pairs;
+        self
+    }
+
     /// Episode starts in demonstrated states with probability `alpha`; none where that is zero.
     pub fn resets(&self, alpha: f64) -> Result<Option<DemoResets>> {
         if alpha == 0.0 {

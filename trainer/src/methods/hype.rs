@@ -88,9 +88,16 @@ impl<B: Train> Hype<B> {
     ) -> Result<Self> {
         let streams: Vec<Streams> = seeds.iter().copied().map(Streams::new).collect();
         let world = WorldConfig { tremble: config.env.tremble, demo_resets: expert.resets(config.reset.probability)? };
+        let learner = OffPolicy::new(config, &world, &streams, device)?;
+        let expert = if reward.absorbing { expert.with_ends(learner.world(0).task().horizon) } else { expert };
+        let discriminator = Discriminator::new(reward, expert.pairs.width, &streams, device);
         Ok(Self {
-            learner: OffPolicy::new(config, &world, &streams, device)?,
-            discriminator: Discriminator::new(reward, expert.pairs.width, &streams, device),
+            learner,
+            discriminator: if reward.absorbing {
+                discriminator.knows_the_end(config.discount())
+            } else {
+                discriminator
+            },
             rollouts: streams.into_iter().map(|streams| Rollouts { streams, counts: StepCounts::default() }).collect(),
             iteration: 0,
             config: config.clone(),
@@ -120,7 +127,7 @@ impl<B: Train> Hype<B> {
         let rollout = |seed: usize, Rollouts { streams, counts }: &mut Rollouts| {
             let mut world = World::new(&self.config.task, world.clone(), *streams, &name)?;
             let mut noise = streams.stream(&format!("{name}/policy"));
-            let mut pairs = Pairs::new(self.expert.pairs.width);
+            let mut pairs = self.expert.pairs.none();
             let act = |observation: &[f32]| policies[seed].act(observation, Some(&mut noise));
             let in_env_units = faults.demonstrations_in_env_units;
             whole_episodes(&mut world, self.reward.rollout_episodes, &mut pairs, in_env_units, act)?;

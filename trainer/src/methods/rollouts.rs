@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::reward::discriminator::Pairs;
 
 /// Whole episodes in `world`, all of their steps counted for the discriminator. Pairs hold the action that `act` intends in
-/// [-1, 1], which trembling may replace, or in environment units where `in_env_units` (a fault of the published code).
+/// [-1, 1], which trembling may replace, or in environment units where `in_env_units` (a fault of the published code). Where the pairs
+/// know an absorbing state, an episode that the task ended stays in it until the horizon.
 pub(super) fn whole_episodes(
     world: &mut World,
     episodes: u64,
@@ -27,6 +28,9 @@ pub(super) fn whole_episodes(
                 pairs.push(&observation, &action);
             }
             ending = world.step(&action, Purpose::Discriminator)?.ending;
+        }
+        if ending == Ending::Terminated {
+            pairs.push_end(world.task().horizon - world.episode_steps());
         }
     }
     Ok(())

@@ -112,6 +112,21 @@ impl MlpSpec {
             .collect()
     }
 
+    /// The network of `params` on inputs whose last number is 0, without that number.
+    pub fn without_last_input(&self, params: &[f32]) -> (Self, Vec<f32>) {
+        let mut spec = self.clone();
+        spec.widths[0] -= 1;
+        let mut left = Vec::with_capacity(spec.len());
+        for (index, layer) in self.layers().enumerate() {
+            let inputs = if index == 0 { layer.inputs - 1 } else { layer.inputs };
+            for member in 0..self.members {
+                left.extend_from_slice(&params[layer.weight_of(member)][..inputs * layer.outputs]);
+            }
+            left.extend_from_slice(&params[layer.bias..][..self.members * layer.outputs]);
+        }
+        (spec, left)
+    }
+
     /// Whether there is nothing to learn.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

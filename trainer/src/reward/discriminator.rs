@@ -5,6 +5,7 @@
 
 use crate::config::{Optimizer, Reduction, RewardConfig};
 use crate::error::Result;
+use crate::learners::Batch;
 use crate::learners::block::send;
 use crate::learners::mean_by_seed;
 use crate::nn::init::Init;
@@ -28,18 +29,41 @@ pub struct Pairs {
     pub values: Vec<f32>,
     /// Width of a row.
     pub width: usize,
+    /// Whether the last column tells what comes after an episode's end, the absorbing state, from true pairs.
+    pub with_end: bool,
 }
 
 impl Pairs {
     /// No pairs yet, of `observation + action` width.
     pub fn new(width: usize) -> Self {
-        Self { values: Vec::new(), width }
+        Self { values: Vec::new(), width, with_end: false }
+    }
+
+    /// No pairs yet, of `observation + action` width and a column that is 1 in the absorbing state.
+    pub fn with_end(width: usize) -> Self {
+        Self { values: Vec::new(), width: width + 1, with_end: true }
+    }
+
+    /// No pairs yet, of the same kind.
+    pub fn none(&self) -> Self {
+        Self { values: Vec::new(), ..*self }
     }
 
     /// Adds one pair.
     pub fn push(&mut self, observation: &[f32], action_unit: &[f32]) {
         self.values.extend_from_slice(observation);
         self.values.extend_from_slice(action_unit);
+        self.values.extend(self.with_end.then_some(0.0));
+    }
+
+    /// Adds `steps` in the absorbing state, where there is such.
+    pub fn push_end(&mut self, steps: usize) {
+        if self.with_end {
+            for _ in 0..steps {
+                self.values.resize(self.values.len() + self.width - 1, 0.0);
+                self.values.push(1.0);
+            }
+        }
     }
 
     /// Number of pairs.
@@ -90,6 +114,8 @@ pub struct Discriminator<B: Train> {
     /// `config.members` for each seed, in a row.
     network: Network<B>,
     rows: Vec<Stream>,
+    /// What the absorbing state is worth in units of its reward, `γ / (1 - γ)` seen from the step that leads there.
+    end_worth: Option<f64>,
     device: B::Device,
 }
 
@@ -109,15 +135,47 @@ impl<B: Train> Discriminator<B> {
         Self {
             network: Network::new(spec, Init::Orthogonal, false, optimizer, rngs, device),
             rows: seeds.iter().map(|streams| streams.stream("reward/rows")).collect(),
+            end_worth: None,
             device: device.clone(),
             config: config.clone(),
         }
     }
 
+    /// The same over pairs that know an absorbing state ([`Pairs::with_end`]), for a learner of discount `discount`.
+    pub fn knows_the_end(self, discount: f64) -> Self {
+        Self { end_worth: Some(discount / (1.0 - discount)), ..self }
+    }
+
     /// `r(s, a) = -f(s, a)`, clipped where configured. `[seeds, batch, width]` to `[seeds, batch, 1]`.
     pub fn reward(&self, observation: Tensor<Inner<B>, 3>, action: Tensor<Inner<B>, 3>) -> Tensor<Inner<B>, 3> {
-        let costs = self.network.infer(Tensor::cat(vec![observation, action], 2));
+        let mut columns = vec![observation, action];
+        if self.end_worth.is_some() {
+            let [seeds, batch, _] = columns[0].dims();
+            columns.push(Tensor::zeros([seeds, batch, 1], &self.device));
+        }
+        self.of_pairs(Tensor::cat(columns, 2))
+    }
+
+    fn of_pairs(&self, pairs: Tensor<Inner<B>, 3>) -> Tensor<Inner<B>, 3> {
+        let costs = self.network.infer(pairs);
         cost(costs, self.config.members, self.config.clip, self.config.reduction).neg()
+    }
+
+    /// The reward of one step in the absorbing state. `[seeds, 1, 1]`.
+    fn reward_of_the_end(&self) -> Tensor<Inner<B>, 3> {
+        let (seeds, width) = (self.rows.len(), self.network.spec().inputs());
+        let pair = Tensor::zeros([seeds, 1, width - 1], &self.device);
+        self.of_pairs(Tensor::cat(vec![pair, Tensor::ones([seeds, 1, 1], &self.device)], 2))
+    }
+
+    /// The rewards of a batch. Where there is an absorbing state, a step that ends the task also gets all that comes after it:
+    /// `γ / (1 - γ)` times the reward there, where a learner that stops at ends would see nothing.
+    pub fn label(&self, batch: &Batch<Inner<B>>) -> Tensor<Inner<B>, 3> {
+        let reward = self.reward(batch.observation.clone(), batch.action.clone());
+        match self.end_worth {
+            None => reward,
+            Some(worth) => reward + batch.continues.clone().neg().add_scalar(1.0) * (self.reward_of_the_end() * worth),
+        }
     }
 
     /// Outer iteration `iteration` (from 0): fresh optimiser, learning rate `lr0 / max(iteration, 1)`, then the
@@ -157,10 +215,14 @@ impl<B: Train> Discriminator<B> {
         self.network.parameters.replace(vec![params; self.rows.len()], &self.device);
     }
 
-    /// Sizes and parameters of each seed's network, for export.
+    /// Sizes and parameters of each seed's network over true pairs, for export.
     pub fn networks(&self) -> Vec<(MlpSpec, Vec<f32>)> {
         let spec = self.network.seed_spec();
-        self.network.parameters.by_seed().into_iter().map(|params| (spec.clone(), params)).collect()
+        let seeds = self.network.parameters.by_seed().into_iter();
+        match self.end_worth {
+            None => seeds.map(|params| (spec.clone(), params)).collect(),
+            Some(_) => seeds.map(|params| spec.without_last_input(&params)).collect(),
+        }
     }
 
     /// Clip of the cost and reduction over members, for export.

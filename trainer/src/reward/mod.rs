@@ -65,7 +65,7 @@ impl<B: Train> Reward<'_, B> {
         match self {
             Self::Task | Self::ByOrigin(_) => batch,
             Self::Learned(discriminator) => {
-                let reward = discriminator.reward(batch.observation.clone(), batch.action.clone());
+                let reward = discriminator.label(&batch);
                 Batch { reward, ..batch }
             }
         }

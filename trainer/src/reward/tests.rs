@@ -3,13 +3,15 @@
 use super::discriminator::{Discriminator, Pairs, cost};
 use super::{Origin, Reward};
 use crate::config::{Reduction, RewardConfig};
+use crate::learners::Batch;
 use crate::learners::block::Block;
 use crate::nn::Cpu;
+use crate::nn::mlp;
 use crate::nn::optimizer::values;
 use crate::replay::Rows;
 use crate::run::rng::Streams;
 use burn::backend::Flex;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 fn config(hidden: Vec<usize>) -> RewardConfig {
     RewardConfig {
@@ -25,6 +27,7 @@ fn config(hidden: Vec<usize>) -> RewardConfig {
         gradient_target: 0.4,
         update_every: 1,
         rollout_episodes: 1,
+        absorbing: false,
         from: None,
     }
 }
@@ -81,6 +84,49 @@ fn equals_are_not_told_apart() {
     };
     let (equals, others) = (gap(0.0), gap(1.0));
     assert!(equals.abs() < 0.05 && others > 0.25, "{equals} and {others}");
+}
+
+/// A learner that falls where the expert does not: what comes after the fall gets the dearest of all, and a step into it is worth
+/// the step's own reward and that cost for ever.
+#[test]
+fn an_end_that_the_expert_never_sees_is_dear() {
+    let discount = 0.9;
+    let mut expert = Pairs::with_end(3);
+    let mut learner = Pairs::with_end(3);
+    for step in 0..200 {
+        let at = step as f32 / 200.0;
+        expert.push(&[at, 1.0], &[0.1]);
+        learner.push(&[at, 0.8], &[0.0]);
+    }
+    learner.push_end(600);
+    assert_eq!((learner.len(), learner.row(200)), (800, &[0.0, 0.0, 0.0, 1.0][..]));
+    let config = RewardConfig { learning_rate: 8e-3, ..config(vec![32, 32]) };
+    let fresh = Discriminator::<Cpu>::new(&config, 4, &[Streams::new(2)], &Default::default());
+    let mut game = fresh.knows_the_end(discount);
+    (0..40).for_each(|iteration| drop(game.ascend(&expert, &[learner.clone()], iteration)));
+
+    let column = |values: [f32; 2]| Tensor::<Flex, 3>::from_data([[[values[0]], [values[1]]]], &Default::default());
+    let observation = Tensor::<Flex, 3>::from_data([[[0.5, 0.8], [0.5, 0.8]]], &Default::default());
+    let batch = Batch {
+        observation: observation.clone(),
+        action: column([0.0, 0.0]),
+        reward: column([f32::NAN, f32::NAN]),
+        next_observation: observation.clone(),
+        continues: column([1.0, 0.0]),
+    };
+    let labelled = values(Reward::Learned(&game).label(batch.clone()).reward);
+    let own = values(game.reward(batch.observation, batch.action))[0];
+    assert_eq!(labelled[0], own);
+    let end = f64::from(labelled[1] - own) / (discount / (1.0 - discount));
+    assert!(end < f64::from(own) - 0.1, "a step after the end earns {end}, one before it {own}");
+
+    // What is exported is the same reward of true pairs, without the column.
+    let (spec, params) = game.networks().remove(0);
+    assert_eq!(spec.inputs(), 3);
+    let pair = Tensor::<Flex, 3>::from_data([[[0.5, 0.8, 0.0]]], &Default::default());
+    let params = Tensor::<Flex, 1>::from_data(TensorData::new(params.clone(), [params.len()]), &Default::default());
+    let exported = -values(mlp::forward(&spec, pair, params))[0];
+    assert!((exported - own).abs() < 1e-6, "{exported} and {own}");
 }
 
 /// A fresh Optimistic Adam moves every weight by twice the learning rate: `lr0, lr0, lr0/2, lr0/3, …`.
