@@ -188,11 +188,8 @@ impl<B: Train> Trial<B> {
     fn new(width: usize, seeds: &[u64], experience: usize, device: &B::Device) -> Self {
         let streams: Vec<Streams> = seeds.iter().copied().map(Streams::new).collect();
         let pairs = |mut rng: Stream| {
-            let mut pairs = Pairs {
-                values: vec![0.0; 4000 * (OBSERVATIONS + ACTIONS)],
-                width: OBSERVATIONS + ACTIONS,
-                with_end: false,
-            };
+            let mut pairs = Pairs::new(OBSERVATIONS + ACTIONS);
+            pairs.values.resize(4000 * pairs.width, 0.0);
             rng.fill_normal(&mut pairs.values);
             pairs
         };

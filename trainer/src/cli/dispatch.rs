@@ -207,9 +207,6 @@ fn play(arguments: &Eval, out: &mut dyn Write) -> Result<()> {
     if arguments.episodes == 0 {
         return Err(Error::config("--episodes 0").expected("at least 1"));
     }
-    if arguments.checkpoint == Checkpoint::Best {
-        loaded.label += " (best checkpoint: oracle)";
-    }
     let task = envs::task(&name)?;
     loaded.check_fits_world(&task)?;
     let env = EnvConfig { tremble: arguments.tremble };

@@ -88,7 +88,8 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, of_run: Of
             EngineChoice::Tract => Policy::from_onnx(&::export::onnx_policy(&graph, &contract)?, engine)?,
             _ => Policy::from_graph(contract, graph)?,
         };
-        return Ok(network(policy, name.into()));
+        let oracle = if of_run.slot == Slot::Best { " (best checkpoint: oracle)" } else { "" };
+        return Ok(network(policy, format!("{name}{oracle}")));
     }
     if !path.exists() {
         return Err(Error::config(format!("there is no policy `{name}`"))

@@ -263,16 +263,11 @@ pub struct RewardConfig {
     /// Whole episodes of the current policy per outer iteration.
     pub rollout_episodes: u64,
     /// What comes after an episode that the task ended is a state of its own, whose cost is learned too (Kostrikov et al. 2018).
-    #[serde(default, skip_serializing_if = "is_off")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absorbing: bool,
     /// A run whose discriminator is the reward, for good: nothing adversarial is left. hyper only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_off(switch: &bool) -> bool {
-    !switch
 }
 
 /// Expert rows in the learner's batches.

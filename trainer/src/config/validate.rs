@@ -54,8 +54,9 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
         probability("reset.window", window)?;
     }
     let iterates = config.rhythm().learning_rate_schedule != RateSchedule::Sawtooth || config.iteration().is_some();
+    let table = if config.td3_bc().is_some() { "td3_bc" } else { "sac" };
     check(
-        "learning_rate_schedule",
+        &format!("{table}.learning_rate_schedule"),
         "sawtooth",
         iterates || config.ppo.is_some(),
         &format!("constant or linear: {} has no outer iterations", config.method),

@@ -177,7 +177,7 @@ fn stacked_discriminators_are_the_single_ones() {
         let width = OBSERVATIONS + ACTIONS;
         let pairs = |name: &str, seed: u64, count: usize| {
             let mut rng = Streams::new(seed).stream(name);
-            Pairs { values: normal(count * width, &mut rng), width, with_end: false }
+            Pairs { values: normal(count * width, &mut rng), ..Pairs::new(width) }
         };
         let expert = pairs("expert", 0, 50);
         let learn = |seeds: &[u64]| {
