@@ -41,9 +41,12 @@ fn assert_same_run(found: &Path, expected: &Path) {
 
 #[test]
 fn killed_and_stopped_runs_continue_bit_for_bit() {
-    for more in
-        ["--set hyper.ema=true --set imagination.pessimism=0.5", "--preset code --set reset.schedule=sliding-window"]
-    {
+    for more in [
+        "--set hyper.ema=true --set imagination.pessimism=0.5",
+        "--preset code --set reset.schedule=sliding-window",
+        // Fits so long that the signals fall into them.
+        "--set world_model.patience=15 --set world_model.improvement=0",
+    ] {
         let folder = tempfile::tempdir().unwrap();
         hype(folder.path(), &line(&format!("{more} -o whole"))).good();
         let often = "--set checkpoint_every_secs=0";
@@ -66,6 +69,9 @@ fn every_step_is_counted_and_the_bundle_is_what_acts() {
     hype(folder.path(), &line("--set hyper.ema=true -o run")).good();
     let run = folder.path().join("run");
     let metrics = last_metrics(&run);
+    let evaluations = String::from_utf8(read(&run, "eval.jsonl")).unwrap();
+    let at = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["env_steps"].as_u64().unwrap();
+    assert_eq!(evaluations.lines().map(at).collect::<Vec<_>>(), [100, 200, 300, 400, 420]);
     // 60 steps explore; fits follow every 20 of the other 360, two gradient steps each of them once there is something imagined.
     let grad_steps = 2 * (360 - 19);
     assert_eq!(metrics["grad_steps"], 2 * (grad_steps / 160) * 80, "the line of the last discriminator update");
@@ -142,6 +148,15 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     let other = line("--reward true --world-model run --set world_model.members=4 -o third");
     hype(folder.path(), &other).refused(3, &["4 members", "3 members"]);
     hype(folder.path(), &line("--world-model none -o third")).refused(2, &["there is no run"]);
+    let explored = format!("train hyper pendulum {TINY} --env-steps 50 --reward true -o explored");
+    hype(folder.path(), &explored).good();
+    let from = format!("train hyper pendulum {tiny} --world-model explored -o third");
+    hype(folder.path(), &from).refused(3, &["learned nothing yet", "hype resume"]);
+    fs::remove_dir_all(folder.path().join("run/checkpoints")).unwrap();
+    hype(folder.path(), &format!("train hyper pendulum {tiny} --world-model run -o third"))
+        .refused(3, &["no checkpoint"]);
+    let zeros = line("--reward true --set world_model.data_share=0.00001 -o nothing");
+    hype(folder.path(), &zeros).refused(2, &["nothing to fit", "world_model.data_share"]);
     assert!(!folder.path().join("third").exists());
 }
 
@@ -180,10 +195,30 @@ fn what_does_not_fit_is_refused() {
         (format!("train filter pendulum --demos {demos} --set reset.schedule=sliding-window"), vec!["reset.schedule"]),
         (line("--set world_model.elites=9"), vec!["world_model.elites", "1 to 3"]),
         (line("--set imagination.lengths=[20,10,1,2]"), vec!["imagination.lengths"]),
+        (line("--set reset.window=0.2"), vec!["reset.window", "sliding-window"]),
+        (line("--set imagination.pessimism=1 --set world_model.elites=1"), vec!["pessimism", "never disagrees"]),
+        (line("--disc-episodes 2 --disc-from policy-buffer"), vec!["--disc-episodes 2", "one of the two"]),
+        (line("--disc-episodes 2 --reward true"), vec!["--disc-episodes 2", "--reward"]),
     ] {
         hype(folder.path(), &format!("{line} -o run")).refused(2, &words);
         assert!(!folder.path().join("run").exists(), "{line}");
     }
+}
+
+/// So does a policy without bounds, which leaves the last checkpoint as it is.
+#[test]
+fn a_diverging_policy_stops_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let often = "--set checkpoint_every_secs=0 --set sac.learning_rate=1e12 -o run";
+    hype(folder.path(), &line(often)).refused(1, &["the learner diverged", "learning rates"]);
+    let played = hype(folder.path(), "eval run --episodes 1 --json").good().json();
+    assert!(played["mean_return"].as_f64().unwrap().is_finite());
+    let demos = demonstrations().display();
+    let hype_too = format!(
+        "train hype pendulum --demos {demos} --set sac.hidden=[8] --set sac.exploration_steps=50 --set env_steps=2000 \
+         --set sac.learning_rate=1e12 -o other"
+    );
+    hype(folder.path(), &hype_too).refused(1, &["the learner diverged"]);
 }
 
 /// A learning rate without bounds: the run ends with a message and a checkpoint of the last good state.

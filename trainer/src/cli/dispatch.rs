@@ -127,6 +127,15 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
         flags.push(("--world-model", format!("world_model.from={}", absolute(run)?.display())));
     }
     if let Some(episodes) = arguments.disc_episodes {
+        let instead = match (arguments.disc_from.as_deref(), &arguments.reward) {
+            (Some("policy-buffer"), _) => Some("--disc-from policy-buffer"),
+            (_, Some(_)) => Some("--reward"),
+            _ => None,
+        };
+        if let Some(instead) = instead {
+            return Err(Error::config(format!("--disc-episodes {episodes} and {instead}"))
+                .expected("one of the two: with the second no episodes are played for the discriminator"));
+        }
         flags.push(("--disc-episodes", format!("reward.rollout_episodes={episodes}")));
     }
     if let Some(source) = &arguments.disc_from {

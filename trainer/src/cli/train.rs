@@ -235,6 +235,9 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
     }
+    if learns_from_task(config) {
+        demos::check_rewards(&demonstrations, task)?;
+    }
     for warning in demos::check_fit(&demonstrations, task)? {
         progress_line(format!("warning: {}: {warning}", path.display()));
     }

@@ -5,19 +5,26 @@ use super::train::learns_from_task;
 use crate::config::{RewardConfig, RunConfig, WorldModelConfig};
 use crate::envs::{self, Task};
 use crate::error::{Error, Result};
+use crate::methods::DiscriminatorNetwork;
 use crate::methods::hyper::{Given, HyperRecord};
 use crate::replay::ReplayBuffer;
 use crate::replay::model_data::ModelData;
 use crate::run::directory::{RunDirectory, Slot, checkpoint_path};
 use crate::run::driver::{read_method, read_snapshot};
+use crate::world_model::fit::WorldModelRecord;
 use std::path::{Path, PathBuf};
 
 /// Refuses runs whose parts cannot be this one's.
 pub(super) fn check(config: &RunConfig, task: &Task) -> Result<()> {
     if let Some(from) = model_run(config) {
         check_world_model(config, task, from)?;
+        config.seeds.iter().try_for_each(|seed| model_of(from, *seed).map(drop))?;
     }
-    reward_run(config).map_or(Ok(()), |from| check_reward(config, task, from))
+    if let Some(from) = reward_run(config) {
+        check_reward(config, task, from)?;
+        config.seeds.iter().try_for_each(|seed| reward_of(from, *seed).map(drop))?;
+    }
+    Ok(())
 }
 
 /// What `config` names, of the same seed or of the other run's first. A run that has a checkpoint of its own needs it no more.
@@ -27,13 +34,27 @@ pub(super) fn given(config: &RunConfig, directory: &RunDirectory, seed: u64) -> 
         return Ok(given);
     }
     if let Some(from) = model_run(config) {
-        let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&checkpoint_of(from, seed)?)?;
-        given.model = Some(record.into_model());
+        given.model = Some(model_of(from, seed)?);
     }
     if let Some(from) = reward_run(config) {
-        given.reward = read_snapshot(&checkpoint_of(from, seed)?)?.networks.discriminator;
+        given.reward = reward_of(from, seed)?;
     }
     Ok(given)
+}
+
+fn model_of(run: &Path, seed: u64) -> Result<WorldModelRecord> {
+    let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&checkpoint_of(run, seed)?)?;
+    let model = record.into_model();
+    if !model.is_fitted() {
+        return Err(Error::data(format!("the world model of {} has learned nothing yet", run.display()))
+            .expected("a run that has fitted it once or more")
+            .hint(format!("hype resume {}, or take another run", run.display())));
+    }
+    Ok(model)
+}
+
+fn reward_of(run: &Path, seed: u64) -> Result<Option<DiscriminatorNetwork>> {
+    Ok(read_snapshot(&checkpoint_of(run, seed)?)?.networks.discriminator)
 }
 
 fn model_run(config: &RunConfig) -> Option<&PathBuf> {

@@ -78,7 +78,7 @@ pub enum OutOfBounds {
     Keep,
     /// Its channels are moved to the bounds.
     Clip,
-    /// It is forgotten, and its rollout ends before it.
+    /// It is forgotten, and its rollout ends before it; terminal states stay.
     Drop,
 }
 

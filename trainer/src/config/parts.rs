@@ -227,6 +227,9 @@ pub struct FaultsConfig {
     pub demonstrations_in_env_units: bool,
     /// 7.5: the discriminator's episodes start in demonstrated states too, where training episodes do.
     pub rollouts_reset_too: bool,
+    /// 7.6: HyPER's discriminator episodes take the training environment, which then goes on with an observation of before them:
+    /// one step that never was, and an episode cut short, per update.
+    pub rollouts_in_training_world: bool,
     /// 7.12: TD3+BC never mixes expert rows into its batches, whatever `hybrid.schedule` says.
     pub td3_bc_never_hybrid: bool,
     /// 7.18: the row that ends an episode holds the first observation of the next one.

@@ -19,7 +19,7 @@ fn every_preset_resolves_and_survives_its_own_file() {
                 let resets = ["filter", "hype-resets", "hyper"].contains(&method);
                 assert_eq!(config.reset.probability > 0.0, resets, "{method} {task}");
                 assert_eq!(config.bc_reg.is_some(), method == "bc-reg");
-                let has_faults = ["hype", "mm", "filter", "hype-resets", "bc", "bc-reg"].contains(&method);
+                let has_faults = ["hype", "hyper", "mm", "filter", "hype-resets", "bc", "bc-reg"].contains(&method);
                 let faulty = profile == "code" && has_faults;
                 assert_eq!(config.faults != FaultsConfig::default(), faulty, "{method} {profile}");
             }

@@ -52,7 +52,17 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     config.imagination.as_ref().map_or(Ok(()), validate_imagination)?;
     if let Some(window) = config.reset.window {
         probability("reset.window", window)?;
+        let slides = !config.reset.schedule.is_uniform();
+        check("reset.window", window, slides, "nothing, unless reset.schedule is \"sliding-window\"")?;
     }
+    if let (Some(model), Some(imagination)) = (&config.world_model, &config.imagination) {
+        let doubts = imagination.pessimism == 0.0 || model.elites > 1;
+        let pessimism = imagination.pessimism;
+        check("imagination.pessimism", pessimism, doubts, "0: a single elite (world_model.elites) never disagrees")?;
+    }
+    let in_training_world = config.faults.rollouts_in_training_world;
+    let applies = config.hyper.is_some() || !in_training_world;
+    check("faults.rollouts_in_training_world", "true", applies, "false: other methods never had it")?;
     let iterates = config.rhythm().learning_rate_schedule != RateSchedule::Sawtooth || config.iteration().is_some();
     let table = if config.td3_bc().is_some() { "td3_bc" } else { "sac" };
     check(

@@ -41,6 +41,28 @@ fn check_channels(demonstrations: &Demonstrations, task: &Task, recorded_on: &Ta
         .hint(format!("train on {}, or take another file", recorded_on.id)))
 }
 
+/// Checks that the rewards of `demonstrations` are those of `task`, for who learns from them.
+///
+/// # Errors
+/// Another task's file, and one whose rewards say nothing.
+pub fn check_rewards(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
+    let refuse = |found: String| {
+        Err(Error::data(format!("{}: the rewards are not those of {}", demonstrations.described(), task.id))
+            .expected("the task's own rewards: with --reward true they are learned from, beside those of real steps")
+            .found(found)
+            .hint(format!("hype demos collect {} records them; or leave --demos out", task.id)))
+    };
+    let id = |id: &str| id.trim_end_matches("-truncated").to_owned();
+    match demonstrations.task.as_deref().and_then(|id| envs::task(id).ok()) {
+        Some(other) if id(&other.id) != id(&task.id) => return refuse(format!("those of {}", other.id)),
+        _ => {}
+    }
+    if demonstrations.rewards.iter().all(|reward| *reward == 0.0) {
+        return refuse("zeros".into());
+    }
+    Ok(())
+}
+
 fn check_bounds(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
     let (low, high) = (task.action_low(), task.action_high());
     let outside = |action: &[f32]| {
@@ -173,6 +195,17 @@ mod tests {
     use crate::envs::{Ending, Purpose, World, WorldConfig};
     use crate::run::rng::Streams;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn rewards_that_are_learned_from_are_the_tasks() {
+        let (pendulum, cheetah) = (envs::task("pendulum").unwrap(), envs::task("half-cheetah").unwrap());
+        let recorded = turning(20, 1.0, 0.05, -1.0);
+        check_rewards(&recorded, &pendulum).unwrap();
+        let other = check_rewards(&recorded, &cheetah).unwrap_err().to_string();
+        assert!(other.contains("not those of half-cheetah") && other.contains("those of pendulum"), "{other}");
+        let zeros = check_rewards(&turning(20, 1.0, 0.05, 0.0), &pendulum).unwrap_err().to_string();
+        assert!(zeros.contains("found zeros"), "{zeros}");
+    }
 
     /// One episode of pendulum: an angle that turns at `speed` rad/s, seen every `period` seconds.
     fn turning(steps: usize, speed: f64, period: f64, reward: f64) -> Demonstrations {

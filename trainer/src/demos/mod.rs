@@ -18,7 +18,7 @@ mod recorder;
 mod thin;
 mod write;
 
-pub use fit::check_fit;
+pub use fit::{check_fit, check_rewards};
 pub use inspect::{EpisodeStatistics, Summary};
 pub use read::read;
 pub use recorder::{RecordedStep, Recorder};

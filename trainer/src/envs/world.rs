@@ -215,6 +215,14 @@ impl World {
         Ok(())
     }
 
+    /// Lets an episode that is over run on, as the published code's environments do when nobody starts another (spec 7.6): where
+    /// its time was up, the next step ends it again.
+    pub fn run_on(&mut self) {
+        if self.phase == Phase::Over {
+            self.phase = Phase::Running;
+        }
+    }
+
     /// The current observation, raw, rounded to f32 here and nowhere else.
     pub fn observation(&self) -> &[f32] {
         &self.observation

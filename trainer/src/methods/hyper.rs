@@ -8,7 +8,7 @@
 //! for each real step:
 //!     act with π's mean, remember the step (and a random one of the expert)    act
 //!     every `world_model.fit_every` steps:
-//!         fit the ensemble to expert and learner steps                         fit_model
+//!         fit the ensemble to expert and learner steps, epoch by epoch         fit_model
 //!         from expert or learner states, roll π out in the model               imagine
 //!     actor-critic steps on imagined rows, labelled r = -f as it stands now    improve_policy
 //!     every `reward.update_every` of those:
@@ -29,6 +29,8 @@
 //! Seeds do not stack: fits take as many epochs as they need, another number for each seed.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use state::{Given, HyperRecord, Tables};
 
@@ -49,15 +51,15 @@ use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs};
 use crate::run::rng::Streams;
-use crate::run::signals;
 use crate::world_model::fit::WorldModel;
-use crate::world_model::rollout::{Rules, imagine};
+use crate::world_model::rollout::{Imagination, Rules, imagine};
 use crate::world_model::schedule::rollout_length;
 use crate::world_model::starts::Starts;
 use serde::Serialize;
-use state::{Buffers, Draws, Progress};
+use state::{Buffers, Draws, Owed, Progress};
 
-/// Environment steps per [`Method::advance`], at most.
+/// [`Method::advance`] ends at multiples of so many environment steps: evaluations are at the same steps, however often a run was
+/// stopped.
 const PIECE: u64 = 25;
 
 /// HyPER of one seed.
@@ -73,6 +75,8 @@ pub struct Hyper<B: Train> {
     termination: Termination,
     streams: Streams,
     draws: Draws,
+    /// What the policy believes to see next where the discriminator's episodes went on in its world (a fault of the published code).
+    stale: Option<Vec<f32>>,
     progress: Progress,
     device: B::Device,
 }
@@ -133,6 +137,7 @@ impl<B: Train> Hyper<B> {
             world,
             streams,
             draws,
+            stale: None,
         })
     }
 
@@ -158,7 +163,7 @@ impl<B: Train> Hyper<B> {
         if std::mem::take(&mut self.progress.needs_reset) {
             self.world.reset()?;
         }
-        let observation = self.world.observation().to_vec();
+        let observation = self.stale.take().unwrap_or_else(|| self.world.observation().to_vec());
         let (action, purpose) = if self.explores() {
             (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Exploration)
         } else if self.tables.hyper.acting == Acting::Sample {
@@ -183,22 +188,47 @@ impl<B: Train> Hyper<B> {
         Ok(())
     }
 
+    /// How much of the learning is over.
+    fn learned_share(&self) -> f64 {
+        let all = self.config.env_steps.saturating_sub(self.config.rhythm().exploration_steps);
+        self.learned_steps() as f64 / all.max(1) as f64
+    }
+
     /// Never after the last step: nothing would be learned from it any more.
     fn fit_is_due(&self) -> bool {
         let steps = self.progress.env_steps;
         self.learned_steps().is_multiple_of(self.tables.world_model.fit_every) && steps < self.config.env_steps
     }
 
-    /// The ensemble on everything that is known of the world; false where the run was asked to stop meanwhile.
-    fn fit_model(&mut self) -> Result<bool> {
-        let fit = self.model.fit(&self.buffers.to_fit_model, signals::stop_requested)?;
-        self.progress.owes_fit = fit.is_none();
-        self.progress.fit = fit.or(self.progress.fit);
-        Ok(fit.is_some())
+    /// An epoch of the ensemble on everything that is known of the world; imagination follows the last one.
+    fn fit_model(&mut self) -> Result<()> {
+        if let Some(fit) = self.model.fit(&self.buffers.to_fit_model)? {
+            self.progress.fit = Some(fit);
+            self.progress.owed = Owed::Imagination;
+        }
+        Ok(())
+    }
+
+    /// Imagination, all of it or none: a model that leads nowhere leaves everything as it was.
+    fn imagine(&mut self) -> Result<()> {
+        let before = (self.model.record(), self.draws.clone());
+        match self.imagined() {
+            Ok((imagined, counted)) => {
+                self.buffers.to_train_policy.append(&imagined);
+                self.progress.imagination += counted;
+                self.progress.owed = Owed::Nothing;
+                Ok(())
+            }
+            Err(error) => {
+                self.draws = before.1;
+                self.model.restore(before.0)?;
+                Err(error)
+            }
+        }
     }
 
     /// Rollouts of the policy, which samples, in the elites.
-    fn imagine(&mut self) -> Result<()> {
+    fn imagined(&mut self) -> Result<(ReplayBuffer, Imagination)> {
         let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
         let length = self.rollout_length();
         self.resize_imagined(rollouts as u64 * length);
@@ -206,7 +236,7 @@ impl<B: Train> Hyper<B> {
             expert: &self.buffers.to_start_from_expert,
             policy: &self.buffers.to_start_from_policy,
             reset: &self.config.reset,
-            progress: self.progress.env_steps as f64 / self.config.env_steps as f64,
+            progress: self.learned_share(),
         };
         let started = starts.draw(rollouts, &mut self.draws.start);
         let bounds = self.model.bounds().clone();
@@ -216,9 +246,10 @@ impl<B: Train> Hyper<B> {
             out_of_bounds: self.tables.imagination.out_of_bounds,
         };
         let (pessimism, learns_reward) = (self.tables.imagination.pessimism, self.discriminator.is_none());
-        let remember = &mut self.buffers.to_train_policy;
+        let widths = (self.world.task().observation_width(), self.world.task().action_width());
+        let mut remember = ReplayBuffer::new(rollouts * length as usize, widths.0, widths.1);
         let (policy, stream) = (&self.policy, &mut self.draws.imagine);
-        self.progress.imagination += imagine(
+        let counted = imagine(
             &mut self.model,
             started.observations,
             length,
@@ -237,9 +268,9 @@ impl<B: Train> Hyper<B> {
                     remember.push(Transition { task_reward: stored, ..step });
                 }
             },
-            self.world.task().observation_width(),
+            widths.0,
         )?;
-        Ok(())
+        Ok((remember, counted))
     }
 
     fn rollout_length(&self) -> u64 {
@@ -321,9 +352,23 @@ impl<B: Train> Hyper<B> {
             }
     }
 
-    fn reward_is_due(&self) -> bool {
-        let learns = self.discriminator.is_some() && self.tables.reward.from.is_none();
-        learns && self.progress.iteration_steps >= self.tables.reward.update_every
+    /// Iterations end where the discriminator moves; without a game they are as long, for the schedules that begin anew in each.
+    fn iteration_is_over(&self) -> bool {
+        self.progress.iteration_steps >= self.tables.reward.update_every
+    }
+
+    /// Whether the reward is learned here.
+    fn plays(&self) -> bool {
+        self.discriminator.is_some() && self.tables.reward.from.is_none()
+    }
+
+    fn begin_iteration(&mut self) {
+        self.progress.iteration += 1;
+        self.progress.iteration_steps = 0;
+        self.progress.fresh_steps = 0;
+        if self.tables.hyper.restarts_optimizers {
+            self.policy.restart_optimizers();
+        }
     }
 
     /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real
@@ -338,11 +383,21 @@ impl<B: Train> Hyper<B> {
             }
             return Ok(pairs);
         }
+        let (episodes, actor) = (self.tables.reward.rollout_episodes, self.actor().clone());
+        let act = |observation: &[f32]| actor.act(observation, None);
+        if self.config.faults.rollouts_in_training_world {
+            if std::mem::take(&mut self.progress.needs_reset) {
+                self.world.reset()?;
+            }
+            self.stale = Some(self.world.observation().to_vec());
+            whole_episodes(&mut self.world, episodes, &mut pairs, false, act)?;
+            self.world.run_on();
+            return Ok(pairs);
+        }
         let name = format!("env/discriminator/{}", self.progress.iteration);
         let config = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
         let mut world = World::new(&self.config.task, config, self.streams, &name)?;
-        let act = |observation: &[f32]| self.actor().act(observation, None);
-        whole_episodes(&mut world, self.tables.reward.rollout_episodes, &mut pairs, false, act)?;
+        whole_episodes(&mut world, episodes, &mut pairs, false, act)?;
         self.progress.rollout_counts += world.counts();
         Ok(pairs)
     }
@@ -351,14 +406,7 @@ impl<B: Train> Hyper<B> {
     fn ascend_reward(&mut self, learner: Pairs) -> Option<DiscriminatorMetrics> {
         let expert = &self.buffers.to_start_from_expert.pairs;
         let discriminator = self.discriminator.as_mut()?;
-        let mut metrics = discriminator.ascend(expert, &[learner], self.progress.iteration);
-        self.progress.iteration += 1;
-        self.progress.iteration_steps = 0;
-        self.progress.fresh_steps = 0;
-        if self.tables.hyper.restarts_optimizers {
-            self.policy.restart_optimizers();
-        }
-        Some(metrics.swap_remove(0))
+        Some(discriminator.ascend(expert, &[learner], self.progress.iteration).swap_remove(0))
     }
 }
 
@@ -369,32 +417,41 @@ impl<B: Train> Method for Hyper<B> {
 
     fn advance(&mut self) -> Result<Vec<Report>> {
         let rhythm = self.config.rhythm();
-        let (mut policy, mut discriminator) = (None, None);
-        for _ in 0..PIECE.min(self.config.env_steps - self.progress.env_steps) {
-            if !self.progress.owes_fit {
+        let (mut policy, mut discriminator, mut unfinished) = (None, None, false);
+        let finished_steps = self.progress.env_steps - u64::from(self.progress.owed != Owed::Nothing);
+        let end = ((finished_steps / PIECE + 1) * PIECE).min(self.config.env_steps);
+        while discriminator.is_none() && (self.progress.env_steps < end || self.progress.owed != Owed::Nothing) {
+            if self.progress.owed == Owed::Nothing {
                 let explores = self.explores();
                 self.act()?;
                 if explores {
                     continue;
                 }
-                self.progress.owes_fit = self.fit_is_due();
-            }
-            if self.progress.owes_fit {
-                if !self.fit_model()? {
-                    break;
+                if self.fit_is_due() {
+                    self.progress.owed = Owed::Fit;
                 }
+            }
+            if self.progress.owed == Owed::Fit {
+                self.fit_model()?;
+                unfinished = true;
+                break;
+            }
+            if self.progress.owed == Owed::Imagination {
                 self.imagine()?;
             }
             if self.learned_steps().is_multiple_of(rhythm.train_every) {
                 policy = self.improve_policy().or(policy);
             }
-            if self.reward_is_due() {
-                let pairs = self.rollout_current_policy()?;
-                discriminator = self.ascend_reward(pairs);
-                break;
+            if self.iteration_is_over() {
+                if self.plays() {
+                    let pairs = self.rollout_current_policy()?;
+                    discriminator = self.ascend_reward(pairs);
+                }
+                self.begin_iteration();
             }
         }
         Ok(vec![Report {
+            unfinished,
             env_steps: self.progress.env_steps,
             grad_steps: self.progress.grad_steps,
             sac: policy.and_then(LearnerMetrics::sac),
@@ -440,6 +497,7 @@ impl<B: Train> Method for Hyper<B> {
             to_train_policy: &self.buffers.to_train_policy,
             world: self.world.checkpoint(),
             draws: self.draws.clone(),
+            stale: self.stale.clone(),
             progress: self.progress,
         }]
     }
@@ -459,6 +517,7 @@ impl<B: Train> Method for Hyper<B> {
         self.buffers.to_train_policy = record.to_train_policy;
         self.world.restore(&record.world)?;
         self.draws = record.draws;
+        self.stale = record.stale;
         self.progress = record.progress;
         Ok(())
     }

@@ -70,6 +70,9 @@ fn one<R>(records: Vec<R>) -> Result<R> {
 /// What one call of [`Method::advance`] did for one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// The last step is in the middle of what follows from it, which took long enough to look up: it is neither written down nor
+    /// evaluated yet.
+    pub unfinished: bool,
     /// Environment steps of learning so far, or what [`Method::spent`] counts in their place.
     pub env_steps: u64,
     /// Gradient steps of the policy so far.
@@ -96,6 +99,31 @@ pub struct Report {
     pub rollout_length: Option<u64>,
 }
 
+impl Report {
+    /// Errors where a loss is no number any more: then no parameters are worth going on with.
+    pub fn check(&self) -> Result<()> {
+        let losses = [
+            ("critic_loss", self.sac.map(|sac| sac.critic_loss)),
+            ("actor_loss", self.sac.map(|sac| sac.actor_loss)),
+            ("critic_loss", self.td3_bc.map(|td3_bc| td3_bc.critic_loss)),
+            ("actor_loss", self.td3_bc.map(|td3_bc| td3_bc.actor_loss)),
+            ("bc_loss", self.cloning.map(|cloning| cloning.bc_loss)),
+            ("disc_loss", self.discriminator.map(|discriminator| discriminator.disc_loss)),
+            ("policy_loss", self.ppo.map(|ppo| ppo.policy_loss)),
+            ("value_loss", self.ppo.map(|ppo| ppo.value_loss)),
+        ];
+        let lost = losses.into_iter().find_map(|(name, loss)| Some((name, loss.filter(|loss| !loss.is_finite())?)));
+        lost.map_or(Ok(()), |(name, loss)| Err(diverged(&format!("{name} {loss} at {} steps", self.env_steps))))
+    }
+}
+
+/// Learning went astray, which `found` shows.
+pub fn diverged(found: &str) -> Error {
+    Error::diverged("the learner diverged").expected("finite numbers").found(found).hint(
+        "lower the learning rates (sac., td3_bc., ppo. or reward.learning_rate); the last checkpoint is of before, if there is one",
+    )
+}
+
 /// Parameters on the host, with what is needed to read them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Networks {
@@ -106,6 +134,14 @@ pub struct Networks {
     pub reading: Reading,
     /// The cost, where one is learned.
     pub discriminator: Option<DiscriminatorNetwork>,
+}
+
+impl Networks {
+    /// Whether all parameters are numbers.
+    pub fn are_finite(&self) -> bool {
+        let of_discriminator = self.discriminator.iter().flat_map(|discriminator| &discriminator.params);
+        self.actor.1.iter().chain(of_discriminator).all(|value| value.is_finite())
+    }
 }
 
 /// How networks turn observations into numbers, and an actor's numbers into an action.

@@ -74,7 +74,6 @@ pub fn values<B: MlpBackend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 /// Everything of one seed's [`Parameters`], for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParametersRecord {
-    config: OptimizerConfig,
     time: u32,
     params: Vec<f32>,
     first: Vec<f32>,
@@ -188,14 +187,8 @@ impl<B: MlpBackend> Parameters<B> {
             None => vec![None; self.seeds],
         };
         let moments = first.into_iter().zip(second).zip(targets);
-        let record = |(params, ((first, second), target))| ParametersRecord {
-            config: self.config,
-            time: self.time,
-            params,
-            first,
-            second,
-            target,
-        };
+        let record =
+            |(params, ((first, second), target))| ParametersRecord { time: self.time, params, first, second, target };
         self.by_seed().into_iter().zip(moments).map(record).collect()
     }
 
@@ -226,7 +219,6 @@ impl<B: MlpBackend> Parameters<B> {
         self.first = slot(records.iter().map(|record| record.first.clone()).collect());
         self.second = slot(records.iter().map(|record| record.second.clone()).collect());
         if let Some(record) = records.first() {
-            self.config = record.config;
             self.time = record.time;
         }
         Ok(())

@@ -4,6 +4,7 @@ use super::pace::Pace;
 use super::text::{duration, grouped, short};
 use super::{Event, Observer, Scale, progress_line};
 use crate::eval::{Episode, mean_return};
+use crate::world_model::rollout::Imagination;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -33,6 +34,8 @@ struct Seed {
     env_steps_total: u64,
     mean_return: Option<f64>,
     gap: Option<f64>,
+    model_error: Option<f64>,
+    imagination: Option<Imagination>,
 }
 
 impl Terminal {
@@ -71,6 +74,8 @@ impl Terminal {
         )];
         parts.extend(seed.mean_return.map(|value| format!("return {}{}", short(value), self.share(value))));
         parts.extend(seed.gap.map(|gap| format!("gap {gap:.3}")));
+        parts.extend(seed.model_error.map(|error| format!("model error {error:.2e}")));
+        parts.extend(seed.imagination.as_ref().and_then(strays));
         parts.extend(seed.pace.grad_steps_per_sec().map(|rate| format!("{rate:.0} grad/s")));
         let left = seed.budget.saturating_sub(seed.env_steps);
         if left > 0 {
@@ -109,6 +114,8 @@ impl Observer for Terminal {
                 seed.pace.note(now, report.env_steps, report.grad_steps);
                 (seed.env_steps, seed.env_steps_total) = (report.env_steps, *env_steps_total);
                 seed.gap = report.discriminator.map(|d| d.disc_gap).or(seed.gap);
+                seed.model_error = report.world_model.map(|fit| fit.model_error).or(seed.model_error);
+                seed.imagination = report.imagination.or(seed.imagination);
                 match &seed.bar {
                     Some(bar) => {
                         bar.set_position(seed.env_steps);
@@ -135,6 +142,16 @@ impl Observer for Terminal {
     }
 }
 
+/// Imagined states that left the data or were no numbers.
+fn strays(imagination: &Imagination) -> Option<String> {
+    let not_finite = imagination.imagined_not_finite;
+    let all = imagination.imagined_steps + not_finite;
+    let beyond = imagination.imagined_out_of_bounds;
+    let share = 100.0 * beyond as f64 / all.max(beyond) as f64;
+    let of_no_number = if not_finite > 0 { format!(", {} not finite", grouped(not_finite)) } else { String::new() };
+    (all > 0).then(|| format!("{share:.1} % imagined beyond the data{of_no_number}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +175,18 @@ mod tests {
         assert_eq!(
             terminal.progress_text(&seed),
             "3,000/200,000 steps (3,400 in all) · return 600 (20 % of expert) · gap 0.250 · 200 grad/s · 16 min left"
+        );
+        seed.model_error = Some(0.0012);
+        seed.imagination = Some(Imagination {
+            imagined_steps: 1_990,
+            imagined_not_finite: 10,
+            imagined_out_of_bounds: 50,
+            ..Imagination::default()
+        });
+        assert_eq!(
+            terminal.progress_text(&seed),
+            "3,000/200,000 steps (3,400 in all) · return 600 (20 % of expert) · gap 0.250 · model error 1.20e-3 · \
+             2.5 % imagined beyond the data, 10 not finite · 200 grad/s · 16 min left"
         );
         let episodes = [(1_000.0, 300), (2_000.0, 500)].map(|(total_reward, length)| Episode { total_reward, length });
         assert_eq!(

@@ -77,6 +77,11 @@ impl ReplayBuffer {
         self.next = (self.next + 1) % self.capacity;
     }
 
+    /// Stores the rows of `other`, which has never been full, in their order.
+    pub fn append(&mut self, other: &Self) {
+        (0..other.len()).for_each(|row| self.push(other.row(row)));
+    }
+
     /// Most rows that it holds.
     pub fn capacity(&self) -> usize {
         self.capacity

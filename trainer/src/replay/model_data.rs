@@ -15,10 +15,13 @@ pub struct ModelData {
     next: usize,
     /// Rows that were to be stored, kept or not.
     offered: u64,
+    /// The number that the learner's next step gets; demonstrated ones are numbered before them.
+    next_origin: u32,
     with_reward: bool,
     widths: (usize, usize),
     inputs: Vec<f32>,
     targets: Vec<f32>,
+    origins: Vec<u32>,
 }
 
 /// How much is kept.
@@ -36,9 +39,19 @@ impl ModelData {
     /// The rows of `demonstrations` (none where that is empty) and `room` for more, of which they take their part unless they
     /// are pinned. `widths` are those of observation and action.
     pub fn new(demonstrations: &ReplayBuffer, widths: (usize, usize), room: Room, with_reward: bool) -> Self {
-        let mut data =
-            Self { room, pinned: 0, next: 0, offered: 0, with_reward, widths, inputs: Vec::new(), targets: Vec::new() };
-        (0..demonstrations.len()).for_each(|row| data.push(demonstrations.row(row)));
+        let mut data = Self {
+            room,
+            pinned: 0,
+            next: 0,
+            offered: 0,
+            next_origin: demonstrations.len() as u32,
+            with_reward,
+            widths,
+            inputs: Vec::new(),
+            targets: Vec::new(),
+            origins: Vec::new(),
+        };
+        (0..demonstrations.len()).for_each(|row| data.push(demonstrations.row(row), row as u32));
         if room.pinned {
             data.pinned = data.len();
             data.next = 0;
@@ -76,6 +89,11 @@ impl ModelData {
         &self.targets
     }
 
+    /// For each row the number of the step that it is a copy of.
+    pub fn origins(&self) -> &[u32] {
+        &self.origins
+    }
+
     /// Width of an observation.
     pub fn observation_width(&self) -> usize {
         self.widths.0
@@ -83,13 +101,19 @@ impl ModelData {
 
     /// Stores a real step and, where there are any, a random one of `demonstrations`.
     pub fn push_real(&mut self, step: Transition<'_>, demonstrations: &ReplayBuffer, rng: &mut Stream) {
-        self.push(step);
+        self.push(step, self.next_origin);
+        self.next_origin += 1;
         if !demonstrations.is_empty() {
-            self.push(demonstrations.row(rng.index(demonstrations.len())));
+            let row = rng.index(demonstrations.len());
+            self.push(demonstrations.row(row), row as u32);
         }
     }
 
-    fn push(&mut self, step: Transition<'_>) {
+    fn push(&mut self, step: Transition<'_>, origin: u32) {
+        // Where a file does not say what a last step led to, its own observation stands in, which no world would have done.
+        if step.terminated && step.next_observation == step.observation {
+            return;
+        }
         let whole = |offered: u64| (offered as f64 * self.room.share) as u64;
         self.offered += 1;
         if whole(self.offered) == whole(self.offered - 1) {
@@ -104,6 +128,7 @@ impl ModelData {
         }
         put(&mut self.inputs, row, &input);
         put(&mut self.targets, row, &target);
+        put(&mut self.origins, row, &[origin]);
         self.next = (self.next + 1) % self.room.capacity;
     }
 }
@@ -112,6 +137,7 @@ impl ModelData {
 mod tests {
     use super::*;
     use crate::run::rng::Streams;
+    use std::collections::HashSet;
 
     fn step(value: &f32) -> Transition<'_> {
         let observation = std::slice::from_ref(value);
@@ -145,6 +171,22 @@ mod tests {
         let demonstrated = seen[3..].iter().filter(|value| **value >= 100.0).count();
         assert_eq!(demonstrated, 20, "half of what is added is the expert's");
         assert_eq!(data.targets()[2 * 3..][..2], [1.0, 10.0], "change and reward");
+        let steps: HashSet<u32> = data.origins().iter().copied().collect();
+        assert_eq!(steps.len(), 23, "three demonstrated ones, however often copied, and twenty of the learner");
+        let agree = |(origin, seen): (&u32, f32)| {
+            if seen < 100.0 { *origin == seen as u32 + 3 } else { *origin == seen as u32 - 100 }
+        };
+        assert!(data.origins().iter().zip(seen).all(agree));
+    }
+
+    #[test]
+    fn ends_that_nobody_saw_are_no_data() {
+        let mut rows = ReplayBuffer::new(2, 1, 1);
+        let unseen = Transition { terminated: true, next_observation: &[5.0], ..step(&5.0) };
+        rows.push(unseen);
+        rows.push(Transition { next_observation: &[6.0], ..unseen });
+        let room = Room { capacity: 100, pinned: true, share: 1.0 };
+        assert_eq!(observations(&ModelData::new(&rows, (1, 1), room, false)), [5.0], "the second, which moved");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::RunConfig;
 use crate::envs::StepCounts;
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, Episode};
-use crate::methods::{Method, Networks, Report};
+use crate::methods::{self, Method, Networks, Report};
 use crate::observe::{EvaluationLine, Event, MetricsLine, Observer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -177,11 +177,7 @@ fn run_stack<M: Method>(
     });
     let mut run = StackRun { config, directory, observer, method, seeds: seeds.collect::<Result<_>>()? };
     let outcome = run.finish();
-    if let Err(error) = &outcome {
-        if error.kind() == Kind::Diverged {
-            // The method is what it was before the step that diverged: what it learned until then is worth keeping.
-            run.save()?;
-        }
+    if outcome.is_err() {
         // What was evaluated before the failure stays readable.
         run.seeds.iter().for_each(|seed| _ = seed.journals.sync());
     }
@@ -215,13 +211,19 @@ impl<M: Method> StackRun<'_, M> {
                 self.tell(|seed| Event::Ended { seed, env_steps, finished: false });
                 return Ok(Outcome::Interrupted);
             }
-            let reports = self.method.advance()?;
-            env_steps = reports[0].env_steps;
-            for (place, report) in reports.iter().enumerate() {
-                self.note(place, report)?;
-            }
-            if self.evaluation_is_due(env_steps) {
-                self.evaluate(env_steps)?;
+            let reports = match self.method.advance() {
+                Ok(reports) => reports,
+                Err(error) => return Err(self.explained(error)?),
+            };
+            if !reports[0].unfinished {
+                env_steps = reports[0].env_steps;
+                for (place, report) in reports.iter().enumerate() {
+                    report.check()?;
+                    self.note(place, report)?;
+                }
+                if self.evaluation_is_due(env_steps) {
+                    self.evaluate(env_steps)?;
+                }
             }
             if now().duration_since(saved) >= Duration::from_secs(self.config.checkpoint_every_secs) {
                 self.save()?;
@@ -235,6 +237,18 @@ impl<M: Method> StackRun<'_, M> {
         self.save()?;
         self.tell(|seed| Event::Ended { seed, env_steps, finished: true });
         Ok(Outcome::Finished)
+    }
+
+    /// What a method that cannot go on says, or what is behind it. Where networks are not finite the last checkpoint stays as it is.
+    fn explained(&mut self, error: Error) -> Result<Error> {
+        if self.method.networks().iter().any(|networks| !networks.are_finite()) {
+            return Ok(methods::diverged("parameters of its networks that are not").source(error));
+        }
+        if error.kind() == Kind::Diverged {
+            // The method is what it was before the step that diverged: what it learned until then is worth keeping.
+            self.save()?;
+        }
+        Ok(error)
     }
 
     fn tell(&self, event: impl Fn(u64) -> Event) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! normalise the inputs; shuffle, hold out a fifth; each member draws its own bootstrap of the rest
-//! repeat
+//! repeat (one call of `WorldModel::fit` each)
 //!     an epoch: every member on its own rows, in a new order
 //!     a member whose error on the held-out rows fell by 1 % keeps these parameters
 //! until no member has improved for `patience` epochs
@@ -36,6 +36,7 @@ pub struct WorldModel<B: Train> {
     /// The elites' networks, made when first needed after a fit.
     chosen: Option<Chosen<Inner<B>>>,
     batches: u64,
+    fitting: Option<Fitting>,
     observation_width: usize,
     with_reward: bool,
     /// Data beyond whose range by this share a state counts as out of bounds.
@@ -53,8 +54,31 @@ pub struct WorldModelRecord {
     bounds: Bounds,
     elites: Vec<usize>,
     batches: u64,
+    fitting: Option<Fitting>,
     rows: Stream,
     noise: Stream,
+}
+
+impl WorldModelRecord {
+    /// Whether the model has ever learned anything.
+    pub fn is_fitted(&self) -> bool {
+        self.fitting.as_ref().map_or(self.batches, |fitting| fitting.before.batches) > 0
+    }
+}
+
+/// A fit that is under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Fitting {
+    held_out: Vec<u32>,
+    /// Each member's bootstrap.
+    rows: Vec<Vec<u32>>,
+    /// From before the first epoch on.
+    best: Option<Best>,
+    epochs: u64,
+    /// Epochs since a member last improved.
+    stale: u64,
+    /// What a fit that diverges is undone to.
+    before: Box<WorldModelRecord>,
 }
 
 /// What a fit found.
@@ -75,6 +99,7 @@ pub struct FitMetrics {
 }
 
 /// Best parameters so far, member by member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Best {
     errors: Vec<f64>,
     params: Vec<f32>,
@@ -91,6 +116,7 @@ impl<B: Train> WorldModel<B> {
             elites: (0..config.elites).collect(),
             chosen: None,
             batches: 0,
+            fitting: None,
             observation_width: data.observation_width(),
             with_reward: outputs > data.observation_width(),
             margin,
@@ -112,49 +138,74 @@ impl<B: Train> WorldModel<B> {
     }
 
     /// Begins where another run's model ended: its parameters and its normaliser, which is never fitted again, since what the
-    /// networks know is in its units.
+    /// networks know is in its units. Where that run was in the middle of a fit, what it had before it. The optimiser's settings
+    /// are this run's own.
     pub fn begin_with(&mut self, other: WorldModelRecord) -> Result<()> {
+        let other = match other.fitting {
+            Some(fitting) => *fitting.before,
+            None => other,
+        };
         if other.normalizer.width() != self.normalizer.width() {
             return Err(Error::data("the world model that this run was to begin with is of another robot")
                 .expected(format!("{} numbers of observation and action", self.normalizer.width()))
                 .found(other.normalizer.width()));
         }
         let (rows, noise) = (self.rows.clone(), self.noise.clone());
-        self.restore(WorldModelRecord { rows, noise, batches: 0, ..other })
+        let other = WorldModelRecord { rows, noise, batches: 0, ..other };
+        self.restore(other)
     }
 
-    /// Fits every member to `data`. A fit can take many minutes: between epochs it asks `stop`. Where that says so (`None`), and
-    /// where a loss is no number any more (an error), the model is what it was before.
-    pub fn fit(&mut self, data: &ModelData, stop: impl Fn() -> bool) -> Result<Option<FitMetrics>> {
-        let before = self.record();
-        let found = self.descend(data, stop);
-        if !matches!(found, Ok(Some(_))) {
-            self.restore(before)?;
+    /// One epoch of a fit of every member to `data`, which stays the same until the fit is over: then, and only then, there are
+    /// metrics. Between epochs the fit is part of [`WorldModel::record`], since it can take many minutes.
+    ///
+    /// Errors: where a loss is no number any more; then the model is what it was before the fit. Data without rows.
+    pub fn fit(&mut self, data: &ModelData) -> Result<Option<FitMetrics>> {
+        let mut fitting = match self.fitting.take() {
+            Some(fitting) => fitting,
+            None => self.begin(data)?,
+        };
+        let found = self.go_on(data, &mut fitting);
+        match &found {
+            Ok(None) => self.fitting = Some(fitting),
+            Ok(Some(_)) => {}
+            Err(_) => self.restore(*fitting.before)?,
         }
         found
     }
 
-    fn descend(&mut self, data: &ModelData, stop: impl Fn() -> bool) -> Result<Option<FitMetrics>> {
+    fn begin(&mut self, data: &ModelData) -> Result<Fitting> {
+        if data.is_empty() {
+            return Err(Error::config("there is nothing to fit the world model to")
+                .expected("a row of data or more")
+                .found("none")
+                .hint("raise world_model.data_share or sac.exploration_steps"));
+        }
+        let before = Box::new(self.record());
         self.chosen = None;
         if self.config.from.is_none() {
             self.normalizer = Normalizer::fit(data.inputs(), data.input_width());
         }
-        self.bounds = Bounds::of(data.inputs(), data.input_width(), self.observation_width, self.margin);
+        let width = self.observation_width;
+        self.bounds = Bounds::of(data.inputs(), data.input_width(), data.targets(), width, self.margin);
+        let split = Split::new(data.origins(), self.config.held_out, &mut self.rows);
+        let rows = split.bootstrap(self.ensemble.members(), &mut self.rows);
+        Ok(Fitting { held_out: split.held_out, rows, best: None, epochs: 0, stale: 0, before })
+    }
+
+    fn go_on(&mut self, data: &ModelData, fitting: &mut Fitting) -> Result<Option<FitMetrics>> {
         let (inputs, targets) = self.send(data);
-        let split = Split::new(data.len(), self.config.held_out, &mut self.rows);
-        let mut rows = split.bootstrap(self.ensemble.members(), &mut self.rows);
-        let mut best =
-            Best { errors: self.errors(&inputs, &targets, &split.held_out)?, params: self.ensemble.params() };
-        let (mut epochs, mut stale, mut loss) = (0, 0, 0.0);
-        while stale < self.config.patience && self.config.max_epochs.is_none_or(|most| epochs < most) {
-            if stop() {
-                return Ok(None);
-            }
-            rows.iter_mut().for_each(|rows| shuffle(rows, &mut self.rows));
-            loss = self.epoch(&inputs, &targets, &rows)?;
-            let errors = self.errors(&inputs, &targets, &split.held_out)?;
-            epochs += 1;
-            stale = if self.keep_improved(&mut best, &errors) { 0 } else { stale + 1 };
+        let mut best = match fitting.best.take() {
+            Some(best) => best,
+            None => Best { errors: self.errors(&inputs, &targets, &fitting.held_out)?, params: self.ensemble.params() },
+        };
+        fitting.rows.iter_mut().for_each(|rows| shuffle(rows, &mut self.rows));
+        let loss = self.epoch(&inputs, &targets, &fitting.rows)?;
+        let errors = self.errors(&inputs, &targets, &fitting.held_out)?;
+        fitting.epochs += 1;
+        fitting.stale = if self.keep_improved(&mut best, &errors) { 0 } else { fitting.stale + 1 };
+        if fitting.stale < self.config.patience && self.config.max_epochs.is_none_or(|most| fitting.epochs < most) {
+            fitting.best = Some(best);
+            return Ok(None);
         }
         self.ensemble.replace(best.params);
         self.elites = least(&best.errors, self.config.elites);
@@ -162,7 +213,7 @@ impl<B: Train> WorldModel<B> {
         Ok(Some(FitMetrics {
             model_loss: loss,
             model_error: of_elites / self.elites.len() as f64,
-            model_epochs: epochs,
+            model_epochs: fitting.epochs,
             model_steps: self.batches,
             model_rate: learning_rate(&self.config, self.batches),
             model_rows: data.len() as u64,
@@ -303,8 +354,19 @@ impl<B: Train> WorldModel<B> {
             bounds: self.bounds.clone(),
             elites: self.elites.clone(),
             batches: self.batches,
+            fitting: self.fitting.clone(),
             rows: self.rows.clone(),
             noise: self.noise.clone(),
+        }
+    }
+
+    /// All epochs of a fit.
+    #[cfg(test)]
+    pub(super) fn whole_fit(&mut self, data: &ModelData) -> Result<FitMetrics> {
+        loop {
+            if let Some(metrics) = self.fit(data)? {
+                return Ok(metrics);
+            }
         }
     }
 
@@ -332,6 +394,7 @@ impl<B: Train> WorldModel<B> {
         self.bounds = record.bounds;
         self.elites = record.elites;
         self.batches = record.batches;
+        self.fitting = record.fitting;
         self.rows = record.rows;
         self.noise = record.noise;
         Ok(())
@@ -339,16 +402,14 @@ impl<B: Train> WorldModel<B> {
 }
 
 impl<B: Train> Dynamics for WorldModel<B> {
-    /// TS1 (Chua et al. 2018): the rows are dealt at random to the elites, equally many to each, anew in every step; each elite
-    /// draws from its Gaussian.
+    /// TS1 (Chua et al. 2018): the rows are dealt at random to the elites, equally many to each (to within one), anew in every
+    /// step; each elite draws from its Gaussian.
     fn step(&mut self, observations: &[f32], actions: &[f32]) -> Result<Imagined> {
         let (width, elites) = (self.observation_width, self.elites.len());
         let count = observations.len() / width;
-        let mut dealt: Vec<usize> = (0..count).collect();
-        shuffle(&mut dealt, &mut self.noise);
-        let rest = (elites - count % elites) % elites;
-        dealt.extend(std::iter::repeat_n(0, rest));
-        let inputs = self.inputs(observations, actions, &dealt, elites);
+        let dealt = deal(count, elites, &mut self.noise);
+        let rows: Vec<usize> = dealt.iter().map(|row| row.unwrap_or(0)).collect();
+        let inputs = self.inputs(observations, actions, &rows, elites);
         let outputs = width + usize::from(self.with_reward);
         let mut noise = vec![0.0; dealt.len() * outputs];
         self.noise.fill_normal(&mut noise);
@@ -360,7 +421,8 @@ impl<B: Train> Dynamics for WorldModel<B> {
             task_rewards: if self.with_reward { vec![0.0; count] } else { Vec::new() },
         };
         let spoiled = self.mean_noise(count);
-        for (row, drawn) in dealt[..count].iter().zip(drawn.chunks_exact(outputs)) {
+        let drawn = dealt.iter().zip(drawn.chunks_exact(outputs));
+        for (row, drawn) in drawn.filter_map(|(row, drawn)| Some((row.as_ref()?, drawn))) {
             let next = &mut imagined.next_observations[row * width..][..width];
             for ((next, now), change) in next.iter_mut().zip(&observations[row * width..]).zip(drawn) {
                 *next = now + change;
@@ -385,10 +447,69 @@ fn finite(value: f64, what: &str) -> Result<()> {
         .hint("lower world_model.learning_rate, or set world_model.mean_clip=40"))
 }
 
+/// The numbers below `count` in random order, dealt to `hands` that are equally long: the last ones hold a blank where that does
+/// not come out even.
+fn deal(count: usize, hands: usize, rng: &mut Stream) -> Vec<Option<usize>> {
+    let mut shuffled: Vec<usize> = (0..count).collect();
+    shuffle(&mut shuffled, rng);
+    let (length, blanks) = (count.div_ceil(hands), count.next_multiple_of(hands) - count);
+    let mut left = shuffled.into_iter();
+    let mut dealt = Vec::with_capacity(length * hands);
+    for hand in 0..hands {
+        let blank = hand >= hands - blanks;
+        dealt.extend(left.by_ref().take(length - usize::from(blank)).map(Some));
+        dealt.extend(blank.then_some(None));
+    }
+    dealt
+}
+
 /// Places of the `count` least of `errors`, the least first.
 fn least(errors: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..errors.len()).collect();
     order.sort_by(|a, b| errors[*a].total_cmp(&errors[*b]));
     order.truncate(count);
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_member_keeps_the_parameters_of_its_own_best_epoch() {
+        let rows = crate::replay::ReplayBuffer::new(1, 2, 1);
+        let room = crate::replay::model_data::Room { capacity: 1, pinned: true, share: 1.0 };
+        let data = ModelData::new(&rows, (2, 1), room, false);
+        let config = WorldModelConfig { members: 3, elites: 2, improvement: 0.1, ..WorldModelConfig::example() };
+        let mut model = WorldModel::<crate::nn::Cpu>::new(&config, &data, 0.0, Streams::new(1), &Default::default());
+        let first = model.params();
+        let mut best = Best { errors: vec![1.0; 3], params: first.clone() };
+        (0..3).for_each(|member| model.spoil(member, 1.0));
+        let second = model.params();
+        assert!(model.keep_improved(&mut best, &[0.5, 0.95, 2.0]), "the first improved, the second by too little");
+        (0..3).for_each(|member| model.spoil(member, 1.0));
+        assert!(model.keep_improved(&mut best, &[0.6, 0.5, 0.95]), "the first was better before");
+        assert!(!model.keep_improved(&mut best, &[0.5, 0.5, 1.0]));
+        assert_eq!(best.errors, [0.5, 0.5, 1.0]);
+        for (member, expected) in [(0, &second), (1, &model.params()), (2, &first)] {
+            for part in model.ensemble.parts(member) {
+                assert_eq!(best.params[part.clone()], expected[part], "member {member}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_elite_gets_as_many_rows_to_within_one() {
+        let mut rng = Streams::new(1).stream("test");
+        for (count, expected) in [(10, [2; 5]), (6, [2, 1, 1, 1, 1]), (8, [2, 2, 2, 1, 1]), (2, [1, 1, 0, 0, 0])] {
+            let dealt = deal(count, 5, &mut rng);
+            let hands: Vec<usize> = dealt.chunks(dealt.len() / 5).map(|hand| hand.iter().flatten().count()).collect();
+            assert_eq!(hands, expected, "{count} rows");
+            let mut rows: Vec<usize> = dealt.into_iter().flatten().collect();
+            rows.sort_unstable();
+            assert_eq!(rows, (0..count).collect::<Vec<_>>());
+        }
+        let first: Vec<Option<usize>> = (0..40).map(|_| deal(100, 5, &mut rng)[0]).collect();
+        assert!(first.iter().collect::<std::collections::HashSet<_>>().len() > 20, "dealt anew each time");
+    }
 }

@@ -69,13 +69,16 @@ impl Bounds {
         Self { low: vec![f32::NEG_INFINITY; width], high: vec![f32::INFINITY; width] }
     }
 
-    /// The box of the first `width` channels of `rows` (each `stride` wide), wider on each side by `margin` of its own width.
-    pub fn of(rows: &[f32], stride: usize, width: usize, margin: f64) -> Self {
+    /// The box of the states that `inputs` (each `stride` wide, the state first) begin in and that `changes` (`[rows, width]`,
+    /// perhaps wider than a state) lead to, wider on each side by `margin` of its own width.
+    pub fn of(inputs: &[f32], stride: usize, changes: &[f32], width: usize, margin: f64) -> Self {
         let (mut low, mut high) = (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width]);
-        for row in rows.chunks_exact(stride) {
-            for ((low, high), x) in low.iter_mut().zip(&mut high).zip(row) {
-                *low = low.min(*x);
-                *high = high.max(*x);
+        let rows = inputs.len() / stride;
+        for (input, change) in inputs.chunks_exact(stride).zip(changes.chunks_exact(changes.len() / rows)) {
+            for ((low, high), (now, change)) in low.iter_mut().zip(&mut high).zip(input.iter().zip(change)) {
+                let next = now + change;
+                *low = low.min(*now).min(next);
+                *high = high.max(*now).max(next);
             }
         }
         for (low, high) in low.iter_mut().zip(&mut high) {
@@ -118,11 +121,13 @@ mod tests {
 
     #[test]
     fn the_box_has_its_margin() {
-        let bounds = Bounds::of(&[0.0, 1.0, 9.0, 2.0, 3.0, 9.0], 3, 2, 0.5);
-        assert!(bounds.contain(&[-1.0, 4.0]) && !bounds.contain(&[-1.01, 2.0]) && !bounds.contain(&[0.0, f32::NAN]));
+        // States 0 to 2 and 1 to 3; the last leads the second channel to 5. What stands behind the states counts for nothing.
+        let (inputs, changes) = ([0.0, 1.0, 9.0, 2.0, 3.0, 9.0], [0.5, 0.5, -99.0, 0.0, 2.0, 99.0]);
+        let bounds = Bounds::of(&inputs, 3, &changes, 2, 0.5);
+        assert!(bounds.contain(&[-1.0, 7.0]) && !bounds.contain(&[-1.01, 2.0]) && !bounds.contain(&[0.0, f32::NAN]));
         let mut outside = [7.0, -7.0];
         bounds.clip(&mut outside);
-        assert_eq!(outside, [3.0, 0.0]);
+        assert_eq!(outside, [3.0, -1.0]);
         assert!(Bounds::unbounded(1).contain(&[1e30]));
     }
 }

@@ -74,18 +74,20 @@ pub fn imagine<W: Dynamics + ?Sized>(
                 ends.push(None);
                 continue;
             }
+            // The task judges where the model leads, not what the bounds leave of it: a fall that no data holds is a fall.
+            let terminal = rules.termination.ends(state);
             if !rules.bounds.contain(state) {
                 counted.imagined_out_of_bounds += 1;
                 match rules.out_of_bounds {
-                    OutOfBounds::Keep => {}
-                    OutOfBounds::Clip => rules.bounds.clip(state),
-                    OutOfBounds::Drop => {
+                    OutOfBounds::Drop if !terminal => {
                         ends.push(None);
                         continue;
                     }
+                    OutOfBounds::Clip => rules.bounds.clip(state),
+                    OutOfBounds::Keep | OutOfBounds::Drop => {}
                 }
             }
-            ends.push(Some(rules.termination.ends(state)));
+            ends.push(Some(terminal));
         }
         counted.imagined_not_finite += not_finite;
         if not_finite * 2 > rows as u64 {

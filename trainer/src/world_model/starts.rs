@@ -35,7 +35,7 @@ pub struct Starts<'a> {
     pub policy: &'a ReplayBuffer,
     /// How often which.
     pub reset: &'a ResetConfig,
-    /// Share of the run that is over.
+    /// Share of the learning that is over, exploration aside.
     pub progress: f64,
 }
 

@@ -118,7 +118,7 @@ fn a_world_made_worse_strays_by_the_noise_asked_for() {
     let data = linear_data(2000, 5);
     let spread = |mean_noise: f64| {
         let mut world = model(&WorldModelConfig { mean_noise, ..small() }, &data);
-        world.fit(&data, || false).unwrap().unwrap();
+        world.whole_fit(&data).unwrap();
         let many = 20_000;
         let imagined = world.step(&[0.5, -0.3].repeat(many), &vec![0.4; many]).unwrap();
         let drawn: Vec<f64> = imagined.next_observations.chunks(2).map(|next| f64::from(next[0])).collect();
@@ -136,7 +136,7 @@ fn a_fitted_world_steps_as_the_true_one() {
     // Held-out errors judge means alone: variances need epochs beyond the last that counts as an improvement.
     let config = WorldModelConfig { improvement: 0.0, patience: 8, batch_size: 64, ..small() };
     let mut world = model(&config, &data);
-    let found = world.fit(&data, || false).unwrap().unwrap();
+    let found = world.whole_fit(&data).unwrap();
     assert!(found.model_epochs >= 5 && found.model_rows == 4000, "{found:?}");
     // Changes have noise 0.1, rewards none: mean squared error 2/3 · 0.01 at best.
     assert!((0.0060..0.0085).contains(&found.model_error), "{found:?}");
@@ -165,7 +165,7 @@ fn elites_are_the_members_with_the_least_errors() {
     let mut world = model(&WorldModelConfig { max_epochs: Some(3), ..small() }, &data);
     // The third member begins far away, and three epochs do not bring it back.
     world.spoil(2, 10.0);
-    world.fit(&data, || false).unwrap().unwrap();
+    world.whole_fit(&data).unwrap();
     let mut elites = world.elites().to_vec();
     elites.sort_unstable();
     assert_eq!(elites, [0, 1, 3]);
@@ -178,12 +178,12 @@ fn members_take_back_their_best_parameters() {
     let wild = WorldModelConfig { learning_rate: 3.0, patience: 2, ..small() };
     let mut world = model(&wild, &data);
     let before = world.params();
-    let found = world.fit(&data, || false).unwrap().unwrap();
+    let found = world.whole_fit(&data).unwrap();
     assert_eq!(found.model_epochs, 2, "patience");
     assert!(world.params() == before, "the parameters are those from before");
     let mut patient = model(&WorldModelConfig { patience: 3, ..small() }, &data);
-    let first = patient.fit(&data, || false).unwrap().unwrap();
-    let second = patient.fit(&data, || false).unwrap().unwrap();
+    let first = patient.whole_fit(&data).unwrap();
+    let second = patient.whole_fit(&data).unwrap();
     assert!(second.model_error < 1.3 * first.model_error, "{first:?}, then {second:?}");
     assert!(second.model_steps > first.model_steps, "optimiser and schedule go on from fit to fit");
 }
@@ -193,12 +193,12 @@ fn a_fit_continues_bit_for_bit_from_its_record() {
     let data = linear_data(300, 8);
     let config = WorldModelConfig { patience: 1, ..small() };
     let mut world = model(&config, &data);
-    world.fit(&data, || false).unwrap().unwrap();
+    world.whole_fit(&data).unwrap();
     let saved = postcard::to_stdvec(&world.record()).unwrap();
     let mut other = model(&config, &data);
     other.restore(postcard::from_bytes(&saved).unwrap()).unwrap();
     for world in [&mut world, &mut other] {
-        world.fit(&data, || false).unwrap().unwrap();
+        world.whole_fit(&data).unwrap();
     }
     assert!(world.record() == other.record());
     let step = |world: &mut WorldModel<Cpu>| world.step(&[0.1; 14], &[0.2; 7]).unwrap();
@@ -206,18 +206,20 @@ fn a_fit_continues_bit_for_bit_from_its_record() {
 }
 
 #[test]
-fn a_stopped_fit_leaves_no_trace() {
+fn a_fit_goes_on_from_its_record() {
     let data = linear_data(300, 8);
-    let config = WorldModelConfig { patience: 1, ..small() };
+    let config = WorldModelConfig { patience: 2, ..small() };
     let [mut stopped, mut undisturbed] = [model(&config, &data), model(&config, &data)];
-    let before = stopped.record();
-    let asked = std::cell::Cell::new(0);
-    let third_time = || asked.replace(asked.get() + 1) == 2;
-    assert_eq!(stopped.fit(&data, third_time).unwrap(), None);
-    assert_eq!(asked.get(), 3, "asked before every epoch");
-    assert!(stopped.record() == before);
-    assert_eq!(stopped.fit(&data, || false).unwrap(), undisturbed.fit(&data, || false).unwrap());
-    assert!(stopped.record() == undisturbed.record());
+    assert!(!stopped.record().is_fitted());
+    for _ in 0..3 {
+        assert_eq!(stopped.fit(&data).unwrap(), None, "an epoch each time");
+    }
+    let record = stopped.record();
+    assert!(!record.is_fitted(), "a first fit under way is none yet");
+    let mut resumed = model(&config, &data);
+    resumed.restore(record).unwrap();
+    assert_eq!(resumed.whole_fit(&data).unwrap(), undisturbed.whole_fit(&data).unwrap());
+    assert!(resumed.record() == undisturbed.record() && resumed.record().is_fitted());
 }
 
 #[test]
@@ -234,9 +236,9 @@ fn a_diverging_fit_is_an_error_and_changes_nothing() {
     let mut poisoned = data.clone();
     (0..50).for_each(|_| poisoned.push_real(rows.row(0), &rows, &mut Streams::new(0).stream("test")));
     let mut world = model(&WorldModelConfig { patience: 1, ..small() }, &data);
-    world.fit(&data, || false).unwrap().unwrap();
+    world.whole_fit(&data).unwrap();
     let before = world.record();
-    let error = world.fit(&poisoned, || false).unwrap_err();
+    let error = world.whole_fit(&poisoned).unwrap_err();
     assert!(error.kind() == Kind::Diverged && error.to_string().contains("mean_clip"), "{error}");
     assert!(world.record() == before);
 }
@@ -314,7 +316,7 @@ impl Dynamics for Counting {
 #[test]
 fn rollouts_end_where_they_must_and_are_counted() {
     let termination = Termination::of("pendulum").unwrap();
-    let bounds = Bounds::of(&[0.0, 7.0], 1, 1, 0.0);
+    let bounds = Bounds::of(&[0.0, 7.0], 1, &[0.0, 0.0], 1, 0.0);
     let run = |out_of_bounds, starts: &[f32]| {
         let rules = Rules { termination: &termination, bounds: &bounds, out_of_bounds };
         let mut kept: Vec<(f32, f32)> = Vec::new();
@@ -334,4 +336,73 @@ fn rollouts_end_where_they_must_and_are_counted() {
     assert_eq!((kept.len(), counted.imagined_out_of_bounds), (1, 1));
     let error = run(OutOfBounds::Keep, &[4.0]).unwrap_err();
     assert!(error.kind() == Kind::Diverged, "{error}");
+}
+
+/// Falls hopper's height by a tenth in every step.
+struct Falling;
+
+impl Dynamics for Falling {
+    fn step(&mut self, observations: &[f32], _: &[f32]) -> Result<Imagined> {
+        let next = observations.chunks(11).flat_map(|row| std::iter::once(row[0] - 0.1).chain(row[1..].to_vec()));
+        Ok(Imagined { next_observations: next.collect(), task_rewards: Vec::new() })
+    }
+}
+
+/// No data holds a fall here: the box ends well above the least height, 0.7. The fall is one all the same.
+#[test]
+fn falls_beyond_the_data_are_falls() {
+    let termination = Termination::of("hopper").unwrap();
+    let start = [[1.2].as_slice(), &[0.0; 10]].concat();
+    let high = [[1.3].as_slice(), &[0.0; 10]].concat();
+    for (low, rule, expected) in [
+        (1.0, OutOfBounds::Clip, vec![]),
+        (0.75, OutOfBounds::Clip, vec![0.75]),
+        (0.75, OutOfBounds::Drop, vec![0.7 - 1e-6]),
+        (0.75, OutOfBounds::Keep, vec![0.7 - 1e-6]),
+    ] {
+        let low = [[low].as_slice(), &[0.0; 10]].concat();
+        let bounds = Bounds::of(&[low, high.clone()].concat(), 11, &[0.0; 22], 11, 0.0);
+        let rules = Rules { termination: &termination, bounds: &bounds, out_of_bounds: rule };
+        let mut ends = Vec::new();
+        let keep = |_: &mut Falling, steps: super::rollout::Steps<'_>| {
+            ends.extend(steps.kept().filter(|(_, t)| t.terminated).map(|(_, t)| t.next_observation[0]));
+        };
+        let counted = imagine(&mut Falling, start.clone(), 20, rules, |_| vec![0.0; 3], keep, 11).unwrap();
+        assert_eq!(ends.len(), expected.len(), "{rule:?}: {ends:?}");
+        assert!(
+            ends.iter().zip(&expected).all(|(end, expected): (&f32, &f32)| (end - expected).abs() < 1e-4),
+            "{ends:?}"
+        );
+        assert_eq!(counted.imagined_terminals, expected.len() as u64);
+    }
+}
+
+/// Another run's dynamics are taken over with their units, not with its optimiser's settings.
+#[test]
+fn a_model_begins_where_another_ended() {
+    let (data, shifted) = (linear_data(600, 5), linear_data(300, 6));
+    let brief = WorldModelConfig { max_epochs: Some(3), improvement: 0.0, ..small() };
+    let mut first = model(&WorldModelConfig { weight_decay: 1e-3, ..brief.clone() }, &data);
+    first.fit(&data).unwrap();
+    let untrained = first.record();
+    let found = first.whole_fit(&data).unwrap();
+    let config = WorldModelConfig { from: Some("run".into()), ..brief };
+    let mut second = model(&config, &data);
+    assert!(second.params() != first.params());
+    second.begin_with(first.record()).unwrap();
+    assert!(second.params() == first.params() && second.elites() == first.elites());
+    let again = second.whole_fit(&shifted).unwrap();
+    assert!(second.params() != first.params() && again.model_error < found.model_error, "{again:?} after {found:?}");
+    let mut undecayed = model(&config, &data);
+    undecayed.begin_with(first.record()).unwrap();
+    undecayed.whole_fit(&shifted).unwrap();
+    assert!(second.params() == undecayed.params());
+    let mut decayed = model(&WorldModelConfig { weight_decay: 1e-3, ..config.clone() }, &data);
+    decayed.begin_with(first.record()).unwrap();
+    decayed.whole_fit(&shifted).unwrap();
+    assert!(second.params() != decayed.params(), "the weight decay is its own");
+    // A run that was in the middle of its first fit hands on what it had before: here the initial model.
+    let mut third = model(&config, &data);
+    third.begin_with(untrained).unwrap();
+    assert!(third.params() == model(&small(), &data).params());
 }

@@ -64,6 +64,17 @@ pub(super) struct Draws {
     pub(super) rows: Stream,
 }
 
+/// What the last real step is still to be followed by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Owed {
+    #[default]
+    Nothing,
+    /// A fit, begun or not, and the imagination after it.
+    Fit,
+    /// Imagination.
+    Imagination,
+}
+
 /// How far the run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
@@ -73,8 +84,7 @@ pub(super) struct Progress {
     pub(super) iteration_steps: u64,
     pub(super) iteration: u64,
     pub(super) needs_reset: bool,
-    /// The step is taken, the fit that follows it is not made yet.
-    pub(super) owes_fit: bool,
+    pub(super) owed: Owed,
     /// Real steps since the discriminator last moved.
     pub(super) fresh_steps: u64,
     pub(super) rollout_counts: StepCounts,
@@ -94,6 +104,7 @@ pub struct HyperRecord<R, D> {
     pub(super) to_train_policy: R,
     pub(super) world: WorldCheckpoint,
     pub(super) draws: Draws,
+    pub(super) stale: Option<Vec<f32>>,
     pub(super) progress: Progress,
 }
 

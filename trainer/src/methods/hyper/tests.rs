@@ -1,0 +1,222 @@
+//! HyPER on Pendulum with tiny networks: what its loop promises, piece by piece.
+
+use super::state::Owed;
+use super::{Given, Hyper, PIECE, Tables};
+use crate::config::{Overrides, RewardSource, RunConfig, resolve};
+use crate::error::Kind;
+use crate::methods::Method;
+use crate::methods::demonstrated::Demonstrated;
+use crate::nn::Cpu;
+use crate::replay::{ReplayBuffer, Transition};
+use crate::reward::discriminator::Pairs;
+use crate::run::rng::Streams;
+
+const TINY: [&str; 15] = [
+    "env_steps=400",
+    "sac.hidden=[8]",
+    "sac.batch_size=16",
+    "sac.grad_steps=2",
+    "sac.exploration_steps=60",
+    "world_model.hidden=[8]",
+    "world_model.members=3",
+    "world_model.elites=3",
+    "world_model.max_epochs=3",
+    "world_model.fit_every=20",
+    "imagination.starts_per_step=5",
+    "reward.hidden=[8]",
+    "reward.members=2",
+    "reward.update_every=70",
+    "reward.rollout_episodes=1",
+];
+
+fn configured(profile: &str, more: &[&str]) -> RunConfig {
+    let set = TINY.iter().chain(more).map(|s| (*s).to_string()).collect();
+    let overrides = Overrides { preset: Some(profile.into()), set, seeds: vec![3], ..Overrides::default() };
+    resolve("hyper", "pendulum", &overrides).unwrap()
+}
+
+fn expert() -> Demonstrated {
+    let rng = &mut Streams::new(8).stream("expert");
+    let mut rows = ReplayBuffer::new(200, 3, 1);
+    let (mut pairs, mut starts) = (Pairs::new(4), Pairs::new(3));
+    for row in 0..200 {
+        let observation: Vec<f32> = (0..3).map(|_| rng.uniform(-1.0, 1.0) as f32).collect();
+        let next: Vec<f32> = observation.iter().map(|x| 0.9 * x + 0.05).collect();
+        let action = [rng.uniform(-1.0, 1.0) as f32];
+        pairs.push(&observation, &action);
+        if row == 0 {
+            starts.push(&observation, &[]);
+        }
+        rows.push(Transition {
+            observation: &observation,
+            action_unit: &action,
+            task_reward: f32::NAN,
+            next_observation: &next,
+            terminated: false,
+        });
+    }
+    Demonstrated::of_rows(rows, pairs, starts)
+}
+
+fn hyper_of(config: &RunConfig) -> Hyper<Cpu> {
+    let tables = Tables {
+        world_model: config.world_model.clone().unwrap(),
+        imagination: config.imagination.clone().unwrap(),
+        hyper: config.hyper.clone().unwrap(),
+        reward: config.reward.clone().unwrap(),
+    };
+    let mut expert = expert();
+    if tables.imagination.reward == RewardSource::Task {
+        expert.rows.set_task_rewards(&[0.5; 200]);
+    }
+    Hyper::new(config, tables, expert, Given::default(), &[3], &Default::default()).unwrap()
+}
+
+fn hyper(more: &[&str]) -> Hyper<Cpu> {
+    hyper_of(&configured("fixed", more))
+}
+
+/// Until the first imagination, and no further.
+fn until_imagined(hyper: &mut Hyper<Cpu>) {
+    while hyper.progress.owed != Owed::Imagination {
+        hyper.advance().unwrap();
+    }
+    hyper.imagine().unwrap();
+}
+
+/// The penalty is subtracted: λ times the elites' disagreement, from nothing where the reward is learned.
+#[test]
+fn doubt_is_subtracted() {
+    let (mut trusting, mut doubting) = (hyper(&[]), hyper(&["imagination.pessimism=0.7"]));
+    until_imagined(&mut trusting);
+    until_imagined(&mut doubting);
+    let rows = doubting.buffers.to_train_policy.clone();
+    assert!(rows.len() >= 100 && rows.len() == trusting.buffers.to_train_policy.len());
+    for row in 0..rows.len() {
+        let (step, plain) = (rows.row(row), trusting.buffers.to_train_policy.row(row));
+        assert_eq!(step.observation, plain.observation);
+        let doubt = doubting.model.disagreement(step.observation, step.action_unit)[0];
+        assert!(doubt > 0.0 && (step.task_reward + 0.7 * doubt).abs() < 1e-5, "{} for {doubt}", step.task_reward);
+        assert!(plain.task_reward.is_nan(), "a learned reward is not stored");
+    }
+}
+
+#[test]
+fn pieces_end_at_the_same_steps_however_fits_and_games_fall() {
+    let mut hyper = hyper(&[]);
+    let (mut ends, mut unfinished, mut games) = (Vec::new(), 0, 0);
+    while hyper.progress.env_steps < 400 {
+        let report = hyper.advance().unwrap()[0];
+        games += usize::from(report.discriminator.is_some());
+        if report.unfinished {
+            unfinished += 1;
+            assert_eq!(report.discriminator, None);
+        } else if report.discriminator.is_none() {
+            ends.push(report.env_steps);
+        }
+    }
+    // Fits of three epochs follow the steps 80, 100, … 380; the 35th step of learning, and every 35th from there, ends an iteration.
+    assert_eq!(unfinished, 3 * 16);
+    assert!(games >= 8, "{games}");
+    assert!(ends.iter().all(|end| end.is_multiple_of(PIECE)) && ends.len() >= 12, "{ends:?}");
+}
+
+/// Without a game a sawtooth has teeth all the same: the rate comes back.
+#[test]
+fn iterations_go_on_without_a_game() {
+    let mut hyper = hyper(&["imagination.reward=task", "sac.learning_rate_schedule=sawtooth"]);
+    let mut rates = Vec::new();
+    while hyper.progress.env_steps < 400 {
+        hyper.advance().unwrap();
+        rates.push(hyper.learning_rate() / 3e-4);
+    }
+    assert!(hyper.progress.iteration >= 8);
+    assert!(rates.iter().skip(10).any(|rate| *rate > 0.5), "{rates:?}");
+    assert_eq!(hyper.counts(0).discriminator, 0);
+}
+
+/// A world that cannot be imagined in stops the run, again and again, and nothing is half stored.
+#[test]
+fn imagination_fails_as_a_whole() {
+    let mut hyper = hyper(&["world_model.mean_noise=1e39", "imagination.out_of_bounds=keep"]);
+    let error = loop {
+        match hyper.advance() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), Kind::Diverged, "{error}");
+    assert_eq!((hyper.progress.owed, hyper.progress.env_steps), (Owed::Imagination, 80));
+    assert!(hyper.buffers.to_train_policy.is_empty() && hyper.networks()[0].are_finite());
+    let before = (hyper.model.record(), hyper.draws.clone());
+    assert!(hyper.advance().is_err());
+    assert!((hyper.model.record(), hyper.draws.clone()) == before);
+}
+
+/// The published fault: the real episode is cut short by the discriminator's, and a step is stored that never was.
+#[test]
+fn one_world_for_everything_stores_a_step_that_never_was() {
+    for (set, bogus) in [("faults.rollouts_in_training_world=false", 0), ("faults.rollouts_in_training_world=true", 1)]
+    {
+        let mut hyper = hyper(&[set]);
+        while hyper.progress.iteration < 1 {
+            hyper.advance().unwrap();
+        }
+        let steps = hyper.progress.env_steps;
+        hyper.advance().unwrap();
+        let stored = &hyper.buffers.to_start_from_policy;
+        // Velocities change by 8 rad/s² · 0.05 s and gravity's 0.75 rad/s a step at most; angles by what velocities allow.
+        let jumps = |row: usize| {
+            let step = stored.row(row);
+            let angle = |o: &[f32]| o[1].atan2(o[0]);
+            let turned = angle(step.next_observation) - angle(step.observation);
+            let turned = turned.sin().atan2(turned.cos());
+            (turned - 0.05 * step.next_observation[2]).abs() > 0.02
+        };
+        let jumped: Vec<usize> = (0..stored.len()).filter(|row| jumps(*row)).collect();
+        assert_eq!(jumped.len(), bogus, "{jumped:?} of {}", stored.len());
+        assert!(jumped.iter().all(|row| *row as u64 == steps), "{jumped:?}, after {steps} steps");
+        assert_eq!(hyper.counts(0).discriminator, 200, "counted in both");
+    }
+}
+
+/// Spec 4.4: the window begins to slide when learning does.
+#[test]
+fn exploration_is_not_part_of_the_windows_way() {
+    let mut hyper = hyper(&[]);
+    while hyper.progress.env_steps < 60 {
+        hyper.advance().unwrap();
+    }
+    assert!(hyper.progress.env_steps <= 75);
+    assert!(hyper.learned_share() < 0.05, "{}", hyper.learned_share());
+    while hyper.progress.env_steps < 400 {
+        hyper.advance().unwrap();
+    }
+    assert_eq!(hyper.learned_share(), 1.0);
+}
+
+/// Spec sections 4 and 7: where the published code, and what is right, part.
+#[test]
+fn profiles_are_those_of_the_sources() {
+    let of = |task: &str, profile: &str| {
+        let overrides = Overrides { preset: Some(profile.into()), seeds: vec![0], ..Overrides::default() };
+        resolve("hyper", task, &overrides).unwrap()
+    };
+    for task in ["hopper", "walker2d", "ant", "humanoid"] {
+        let (fixed, code) = (of(task, "fixed"), of(task, "code"));
+        let (model, published) = (fixed.world_model.unwrap(), code.world_model.unwrap());
+        assert_eq!((model.members, model.elites, model.fit_every, model.patience), (7, 5, 125, 10), "{task}");
+        assert!(model.pinned_demonstrations && !published.pinned_demonstrations, "{task}: 7.17");
+        assert!(!fixed.faults.rollouts_in_training_world && code.faults.rollouts_in_training_world, "{task}: 7.6");
+        let averages = ["walker2d", "humanoid"].contains(&task);
+        assert_eq!(fixed.hyper.unwrap().ema, averages, "{task}: 7.8");
+        let restarts = code.hyper.unwrap();
+        assert_eq!((restarts.ema, restarts.restarts_optimizers), (false, averages), "{task}: 7.8, 7.9");
+    }
+    let update_every = |task: &str, profile: &str| of(task, profile).reward.unwrap().update_every;
+    assert_eq!(["hopper", "ant"].map(|task| update_every(task, "fixed")), [30_000, 6_000]);
+    assert_eq!(["hopper", "ant"].map(|task| update_every(task, "paper")), [2_000, 10_000]);
+    let small = of("hopper", "small");
+    assert_eq!((small.sac.hidden, small.sac.grad_steps), (vec![256, 256], 20));
+    assert_eq!(small.world_model.unwrap().hidden, [200; 4]);
+}
