@@ -158,6 +158,12 @@ impl<B: Train> Hyper<B> {
         self.progress.env_steps - self.config.rhythm().exploration_steps.min(self.progress.env_steps)
     }
 
+    /// How much of the learning is over.
+    fn learned_share(&self) -> f64 {
+        let all = self.config.env_steps.saturating_sub(self.config.rhythm().exploration_steps);
+        self.learned_steps() as f64 / all.max(1) as f64
+    }
+
     /// One real step, remembered: with drawn actions while exploring, with the mean afterwards.
     fn act(&mut self) -> Result<()> {
         if std::mem::take(&mut self.progress.needs_reset) {
@@ -186,12 +192,6 @@ impl<B: Train> Hyper<B> {
         self.progress.env_steps += 1;
         self.progress.fresh_steps += 1;
         Ok(())
-    }
-
-    /// How much of the learning is over.
-    fn learned_share(&self) -> f64 {
-        let all = self.config.env_steps.saturating_sub(self.config.rhythm().exploration_steps);
-        self.learned_steps() as f64 / all.max(1) as f64
     }
 
     /// Never after the last step: nothing would be learned from it any more.
