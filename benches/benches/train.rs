@@ -18,7 +18,7 @@ use trainer::reward::discriminator::{Discriminator, Pairs};
 use trainer::run::rng::{Stream, Streams};
 use trainer::world_model::dynamics::Dynamics;
 use trainer::world_model::ensemble::{Ensemble, EnsembleConfig};
-use trainer::world_model::fit::WorldModel;
+use trainer::world_model::model::WorldModel;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

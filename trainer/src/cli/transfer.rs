@@ -11,7 +11,7 @@ use crate::replay::ReplayBuffer;
 use crate::replay::model_data::ModelData;
 use crate::run::directory::{RunDirectory, Slot, checkpoint_path};
 use crate::run::driver::{read_method, read_snapshot};
-use crate::world_model::fit::WorldModelRecord;
+use crate::world_model::model::WorldModelRecord;
 use std::path::{Path, PathBuf};
 
 /// Refuses runs whose parts cannot be this one's.

@@ -51,7 +51,7 @@ use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs};
 use crate::run::rng::Streams;
-use crate::world_model::fit::WorldModel;
+use crate::world_model::model::WorldModel;
 use crate::world_model::rollout::{Imagination, Rules, imagine};
 use crate::world_model::schedule::rollout_length;
 use crate::world_model::starts::Starts;

@@ -25,7 +25,7 @@ use crate::learners::sac::SacMetrics;
 use crate::learners::td3_bc::Td3BcMetrics;
 use crate::nn::mlp::MlpSpec;
 use crate::reward::discriminator::DiscriminatorMetrics;
-use crate::world_model::fit::FitMetrics;
+use crate::world_model::model::FitMetrics;
 use crate::world_model::rollout::Imagination;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -99,7 +99,7 @@ pub struct MetricsLine {
     pub ppo: Option<crate::learners::ppo::PpoMetrics>,
     /// The world model's latest fit.
     #[serde(flatten)]
-    pub world_model: Option<crate::world_model::fit::FitMetrics>,
+    pub world_model: Option<crate::world_model::model::FitMetrics>,
     /// What was imagined so far.
     #[serde(flatten)]
     pub imagination: Option<crate::world_model::rollout::Imagination>,

@@ -2,7 +2,7 @@
 
 pub mod dynamics;
 pub mod ensemble;
-pub mod fit;
+pub mod model;
 pub mod normalizer;
 pub mod rollout;
 pub mod sampling;

@@ -2,7 +2,7 @@
 
 use super::dynamics::{Dynamics, Imagined};
 use super::ensemble::{Ensemble, EnsembleConfig, bounded_log_variance};
-use super::fit::WorldModel;
+use super::model::WorldModel;
 use super::normalizer::Bounds;
 use super::rollout::{Rules, imagine};
 use super::simulator::Simulator;

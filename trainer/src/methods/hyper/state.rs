@@ -10,7 +10,7 @@ use crate::replay::ReplayBuffer;
 use crate::replay::model_data::ModelData;
 use crate::reward::discriminator::DiscriminatorRecord;
 use crate::run::rng::Stream;
-use crate::world_model::fit::{FitMetrics, WorldModelRecord};
+use crate::world_model::model::{FitMetrics, WorldModelRecord};
 use crate::world_model::rollout::Imagination;
 use serde::{Deserialize, Serialize};
 
