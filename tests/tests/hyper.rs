@@ -137,7 +137,9 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     assert_eq!(last.lines().count(), 3);
     hype(folder.path(), "export run -o bundle").good();
     assert!(!folder.path().join("bundle/discriminator.onnx").exists());
-    hype(folder.path(), &line("--reward true -o lamps")).good();
+    hype(folder.path(), &line("--reward true --set hyper.acting=mean -o lamps")).good();
+    let acts = |run: &str| fs::read_to_string(folder.path().join(run).join("config.toml")).unwrap();
+    assert!(acts("run").contains("acting = \"sample\"") && acts("lamps").contains("acting = \"mean\""));
 
     // Another run begins with its dynamics: the first fit starts from a small error.
     let from = format!("train hyper pendulum {tiny} --world-model run -o second");

@@ -106,6 +106,8 @@ fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
         demos: arguments.demos.as_ref().map(|path| absolute(path)).transpose()?,
         demos_limit: arguments.demos_limit,
         flags: flags(arguments)?,
+        // MBPO's policy samples in the real world too (Janner et al. 2019).
+        implied: if arguments.reward.as_deref() == Some("true") { vec!["hyper.acting=sample"] } else { Vec::new() },
         ..overrides(&arguments.settings, config::parse_seeds(&arguments.seeds)?)
     };
     let config = config::resolve(&arguments.method, &task.id, &overrides)?;

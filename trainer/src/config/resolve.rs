@@ -1,4 +1,4 @@
-//! From a command line to the resolved configuration: preset < `--config` file < `--set` < explicit flags.
+//! From a command line to the resolved configuration: preset < what flags imply < `--config` file < `--set` < explicit flags.
 
 use super::presets::{overlay, table, unknown};
 use super::{RunConfig, validate};
@@ -48,6 +48,8 @@ pub struct Overrides {
     pub demos_limit: Option<usize>,
     /// Settings that have flags of their own: the flag and its `a.b=c`.
     pub flags: Vec<(&'static str, String)>,
+    /// What flags bring along, unless a file or `--set` says otherwise.
+    pub implied: Vec<&'static str>,
 }
 
 /// The configuration of `method` on `task`. The task's name must have been checked.
@@ -55,6 +57,13 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
     let profile = overrides.preset.as_deref().unwrap_or("fixed");
     let mut resolved = table(method, task, profile)?;
     let known = known_keys(&resolved);
+    for setting in &overrides.implied {
+        let layer = parse_setting(setting)?;
+        // What the method does not have, the flag itself is refused for.
+        if check_keys(&layer, &known, "").is_ok() {
+            overlay(&mut resolved, layer);
+        }
+    }
     if let Some(path) = &overrides.config_file {
         let layer = read(path)?;
         check_keys(&layer, &known, &path.display().to_string())?;
