@@ -106,8 +106,7 @@ fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
         demos: arguments.demos.as_ref().map(|path| absolute(path)).transpose()?,
         demos_limit: arguments.demos_limit,
         flags: flags(arguments)?,
-        // MBPO's policy samples in the real world too (Janner et al. 2019).
-        implied: if arguments.reward.as_deref() == Some("true") { vec!["hyper.acting=sample"] } else { Vec::new() },
+        implied: implied(arguments),
         ..overrides(&arguments.settings, config::parse_seeds(&arguments.seeds)?)
     };
     let config = config::resolve(&arguments.method, &task.id, &overrides)?;
@@ -144,6 +143,12 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
         flags.push(("--disc-from", format!("hyper.pairs={source}")));
     }
     Ok(flags)
+}
+
+/// What these bring along: MBPO's policy samples in the real world too (Janner et al. 2019).
+fn implied(arguments: &Train) -> Vec<(&'static str, String)> {
+    let is_mbpo = arguments.method == "hyper" && arguments.reward.as_deref() == Some("true");
+    is_mbpo.then(|| ("--reward", "hyper.acting=sample".into())).into_iter().collect()
 }
 
 /// Runs are resumed from other folders too.

@@ -49,7 +49,7 @@ pub struct Overrides {
     /// Settings that have flags of their own: the flag and its `a.b=c`.
     pub flags: Vec<(&'static str, String)>,
     /// What flags bring along, unless a file or `--set` says otherwise.
-    pub implied: Vec<&'static str>,
+    pub implied: Vec<(&'static str, String)>,
 }
 
 /// The configuration of `method` on `task`. The task's name must have been checked.
@@ -57,28 +57,23 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
     let profile = overrides.preset.as_deref().unwrap_or("fixed");
     let mut resolved = table(method, task, profile)?;
     let known = known_keys(&resolved);
-    for setting in &overrides.implied {
-        let layer = parse_setting(setting)?;
-        // What the method does not have, the flag itself is refused for.
-        if check_keys(&layer, &known, "").is_ok() {
-            overlay(&mut resolved, layer);
-        }
+    let mut lay = |layer: Table, origin: &str| {
+        check_keys(&layer, &known, origin)?;
+        overlay(&mut resolved, layer);
+        Ok(())
+    };
+    let not_had = |error: Error| error.expected(format!("a method that has it; {method} has not"));
+    for (flag, setting) in &overrides.implied {
+        lay(parse_setting(setting)?, flag).map_err(not_had)?;
     }
     if let Some(path) = &overrides.config_file {
-        let layer = read(path)?;
-        check_keys(&layer, &known, &path.display().to_string())?;
-        overlay(&mut resolved, layer);
+        lay(read(path)?, &path.display().to_string())?;
     }
     for setting in &overrides.set {
-        let layer = parse_setting(setting)?;
-        check_keys(&layer, &known, "--set")?;
-        overlay(&mut resolved, layer);
+        lay(parse_setting(setting)?, "--set")?;
     }
     for (flag, setting) in &overrides.flags {
-        let layer = parse_setting(setting)?;
-        check_keys(&layer, &known, flag)
-            .map_err(|error| error.expected(format!("a method that has it; {method} has not")))?;
-        overlay(&mut resolved, layer);
+        lay(parse_setting(setting)?, flag).map_err(not_had)?;
     }
     let mut flags = Table::new();
     for (key, value) in [("method", method), ("task", task), ("preset", profile)] {

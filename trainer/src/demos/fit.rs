@@ -21,7 +21,7 @@ const PERIOD_FACTOR: f64 = 1.5;
 /// Names the file, what was expected and what was found, of the first thing that does not fit.
 pub fn check_fit(demonstrations: &Demonstrations, task: &Task) -> Result<Vec<String>> {
     demonstrations.check_widths(&task.id, task.observation_width(), task.action_width())?;
-    let recorded_on = demonstrations.task.as_deref().and_then(|id| envs::task(id).ok());
+    let recorded_on = recorded_on(demonstrations);
     if let Some(other) = &recorded_on {
         check_channels(demonstrations, task, other)?;
     }
@@ -29,6 +29,11 @@ pub fn check_fit(demonstrations: &Demonstrations, task: &Task) -> Result<Vec<Str
     check_control_period(demonstrations, task, recorded_on.as_ref())?;
     check_success(demonstrations, task)?;
     Ok(demonstrations.inspect(Some(task.horizon)).warnings)
+}
+
+/// The task that the file names, where it is one of ours.
+fn recorded_on(demonstrations: &Demonstrations) -> Option<Task> {
+    envs::task(demonstrations.task.as_deref()?).ok()
 }
 
 fn check_channels(demonstrations: &Demonstrations, task: &Task, recorded_on: &Task) -> Result<()> {
@@ -52,10 +57,9 @@ pub fn check_rewards(demonstrations: &Demonstrations, task: &Task) -> Result<()>
             .found(found)
             .hint(format!("hype demos collect {} records them; or leave --demos out", task.id)))
     };
-    let id = |id: &str| id.trim_end_matches("-truncated").to_owned();
-    match demonstrations.task.as_deref().and_then(|id| envs::task(id).ok()) {
-        Some(other) if id(&other.id) != id(&task.id) => return refuse(format!("those of {}", other.id)),
-        _ => {}
+    let full = |task: &Task| task.id.strip_suffix("-truncated").unwrap_or(&task.id).to_owned();
+    if let Some(other) = recorded_on(demonstrations).filter(|other| full(other) != full(task)) {
+        return refuse(format!("those of {}", other.id));
     }
     if demonstrations.rewards.iter().all(|reward| *reward == 0.0) {
         return refuse("zeros".into());

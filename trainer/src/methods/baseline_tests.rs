@@ -10,8 +10,6 @@ use super::sqil::Sqil;
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::envs::{World, WorldConfig};
 use crate::nn::Cpu;
-use crate::replay::{ReplayBuffer, Transition};
-use crate::reward::discriminator::Pairs;
 use crate::run::rng::Streams;
 
 const SMALL: [&str; 3] = ["sac.hidden=[16]", "sac.batch_size=16", "env_steps=1000"];
@@ -30,27 +28,8 @@ fn configured(method: &str, set: &[&str], more: &[&str]) -> RunConfig {
     resolve(method, "pendulum", &Overrides { set, seeds: vec![0], ..Overrides::default() }).unwrap()
 }
 
-/// Rows like an expert's in shape; nothing here is learned for long enough to need a good one.
 fn expert() -> Demonstrated {
-    let rng = &mut Streams::new(8).stream("expert");
-    let mut rows = ReplayBuffer::new(200, 3, 1);
-    let (mut pairs, mut starts) = (Pairs::new(4), Pairs::new(3));
-    for row in 0..200 {
-        let observation: Vec<f32> = (0..3).map(|_| rng.uniform(-1.0, 1.0) as f32).collect();
-        let action = [rng.uniform(-1.0, 1.0) as f32];
-        pairs.push(&observation, &action);
-        if row % 50 == 0 {
-            starts.push(&observation, &[]);
-        }
-        rows.push(Transition {
-            observation: &observation,
-            action_unit: &action,
-            task_reward: f32::NAN,
-            next_observation: &observation,
-            terminated: false,
-        });
-    }
-    Demonstrated::of_rows(rows, pairs, starts)
+    Demonstrated::made_up(|x| x)
 }
 
 fn iq(more: &[&str]) -> IqLearn<Cpu> {

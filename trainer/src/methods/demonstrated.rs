@@ -85,6 +85,32 @@ impl Demonstrated {
         Self { rows, pairs, starts, segments, widths, episodes: None }
     }
 
+    /// 200 rows of Pendulum's widths like an expert's in shape, each leading where `next` says, channel by channel; nothing in the
+    /// tests learns for long enough to need a good one.
+    #[cfg(test)]
+    pub(crate) fn made_up(next: impl Fn(f32) -> f32) -> Self {
+        let rng = &mut crate::run::rng::Streams::new(8).stream("expert");
+        let mut rows = ReplayBuffer::new(200, 3, 1);
+        let (mut pairs, mut starts) = (Pairs::new(4), Pairs::new(3));
+        for row in 0..200 {
+            let observation: Vec<f32> = (0..3).map(|_| rng.uniform(-1.0, 1.0) as f32).collect();
+            let next: Vec<f32> = observation.iter().map(|x| next(*x)).collect();
+            let action = [rng.uniform(-1.0, 1.0) as f32];
+            pairs.push(&observation, &action);
+            if row % 50 == 0 {
+                starts.push(&observation, &[]);
+            }
+            rows.push(Transition {
+                observation: &observation,
+                action_unit: &action,
+                task_reward: f32::NAN,
+                next_observation: &next,
+                terminated: false,
+            });
+        }
+        Self::of_rows(rows, pairs, starts)
+    }
+
     /// Pairs that know an absorbing state: demonstrations that the task ended stay in it until the horizon.
     pub fn with_ends(mut self, horizon: usize) -> Self {
         let mut pairs = Pairs::with_end(self.pairs.width);

@@ -211,7 +211,7 @@ impl<B: Train> Hyper<B> {
 
     /// Imagination, all of it or none: a model that leads nowhere leaves everything as it was.
     fn imagine(&mut self) -> Result<()> {
-        let before = (self.model.record(), self.draws.clone());
+        let before = (self.model.noise().clone(), self.draws.clone());
         match self.imagined() {
             Ok((imagined, counted)) => {
                 self.buffers.to_train_policy.append(&imagined);
@@ -220,8 +220,8 @@ impl<B: Train> Hyper<B> {
                 Ok(())
             }
             Err(error) => {
+                self.model.set_noise(before.0);
                 self.draws = before.1;
-                self.model.restore(before.0)?;
                 Err(error)
             }
         }

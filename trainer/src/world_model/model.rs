@@ -151,6 +151,16 @@ impl<B: Train> WorldModel<B> {
         Some(noise)
     }
 
+    /// The stream that imagined steps are drawn from: all of the model that [`Dynamics::step`] changes.
+    pub fn noise(&self) -> &Stream {
+        &self.noise
+    }
+
+    /// Puts back what [`WorldModel::noise`] gave: the same steps are imagined again.
+    pub fn set_noise(&mut self, noise: Stream) {
+        self.noise = noise;
+    }
+
     /// Everything, for a checkpoint.
     pub fn record(&self) -> WorldModelRecord {
         WorldModelRecord {

@@ -7,9 +7,6 @@ use crate::error::Kind;
 use crate::methods::Method;
 use crate::methods::demonstrated::Demonstrated;
 use crate::nn::Cpu;
-use crate::replay::{ReplayBuffer, Transition};
-use crate::reward::discriminator::Pairs;
-use crate::run::rng::Streams;
 
 const TINY: [&str; 15] = [
     "env_steps=400",
@@ -35,29 +32,6 @@ fn configured(profile: &str, more: &[&str]) -> RunConfig {
     resolve("hyper", "pendulum", &overrides).unwrap()
 }
 
-fn expert() -> Demonstrated {
-    let rng = &mut Streams::new(8).stream("expert");
-    let mut rows = ReplayBuffer::new(200, 3, 1);
-    let (mut pairs, mut starts) = (Pairs::new(4), Pairs::new(3));
-    for row in 0..200 {
-        let observation: Vec<f32> = (0..3).map(|_| rng.uniform(-1.0, 1.0) as f32).collect();
-        let next: Vec<f32> = observation.iter().map(|x| 0.9 * x + 0.05).collect();
-        let action = [rng.uniform(-1.0, 1.0) as f32];
-        pairs.push(&observation, &action);
-        if row == 0 {
-            starts.push(&observation, &[]);
-        }
-        rows.push(Transition {
-            observation: &observation,
-            action_unit: &action,
-            task_reward: f32::NAN,
-            next_observation: &next,
-            terminated: false,
-        });
-    }
-    Demonstrated::of_rows(rows, pairs, starts)
-}
-
 fn hyper_of(config: &RunConfig) -> Hyper<Cpu> {
     let tables = Tables {
         world_model: config.world_model.clone().unwrap(),
@@ -65,7 +39,7 @@ fn hyper_of(config: &RunConfig) -> Hyper<Cpu> {
         hyper: config.hyper.clone().unwrap(),
         reward: config.reward.clone().unwrap(),
     };
-    let mut expert = expert();
+    let mut expert = Demonstrated::made_up(|x| 0.9 * x + 0.05);
     if tables.imagination.reward == RewardSource::Task {
         expert.rows.set_task_rewards(&[0.5; 200]);
     }
