@@ -482,40 +482,40 @@ fn a_fitted_monitor_is_quiet_where_it_was_fitted_and_raises_elsewhere() {
     let path = bundle(folder.path());
     let at = |name: &str| folder.path().join(name).display().to_string();
     let record = |name: &str, offset: f32| {
-        let frames = (0..160).flat_map(|tick| frame(tick, &values(tick).map(|value| value + offset)));
+        let frames = (0..200).flat_map(|tick| frame(tick, &values(tick).map(|value| value + offset)));
         fs::write(at(name), frames.collect::<Vec<u8>>()).unwrap();
     };
     record("nominal", 0.0);
     record("elsewhere", 1.9);
+    // Ticks that come late are neither fitted nor watched: a rate at which few do on a busy machine.
     let run = |name: &str, more: &[&str]| {
         let observe = format!("file:{}", at(name));
-        let args = [&["--rate", "400", "--observe", &observe, "--json"], more].concat();
-        told(&start(&path, &args).wait_with_output().unwrap())
+        let args = [&["--rate", "100", "--observe", &observe, "--json"], more].concat();
+        let output = start(&path, &args).wait_with_output().unwrap();
+        (told(&output), String::from_utf8(output.stderr).unwrap())
     };
     let log = at("nominal.jsonl");
-    assert_eq!(run("nominal", &["--telemetry", &log])["monitor_alarms"], Value::Null, "not fitted yet");
+    let (told, _) = run("nominal", &["--telemetry", &log]);
+    assert_eq!(told["monitor_alarms"], Value::Null, "not fitted yet: {told}");
     let bundle = path.display().to_string();
     let section = at("monitor.hpb");
     for more in [&[][..], &["--discriminator"], &["--own-shape", "--board", &section]] {
         let output = hype_policy(&[&["monitor", &bundle, "--nominal", &log], more].concat());
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{told} {}", String::from_utf8_lossy(&output.stderr));
     }
-    assert_eq!(run("nominal", &[])["monitor_alarms"], 0);
+    let (told, said) = run("nominal", &[]);
+    assert_eq!(told["monitor_alarms"], 0, "{told} {said}");
     let (log, frames) = (at("elsewhere.jsonl"), at("out"));
-    let observe = format!("file:{}", at("elsewhere"));
-    let act_to = format!("file:{frames}");
-    let args = ["--rate", "400", "--observe", &observe, "--act", &act_to, "--telemetry", &log, "--json"];
-    let output = start(&path, &args).wait_with_output().unwrap();
-    let told = told(&output);
-    assert!(told["monitor_alarms"].as_u64() > Some(0) && told["monitor_raised"] == true, "{told}");
-    let said = String::from_utf8(output.stderr).unwrap();
+    let (told, said) = run("elsewhere", &["--act", &format!("file:{frames}"), "--telemetry", &log]);
+    assert!(told["monitor_alarms"].as_u64() > Some(0) && told["monitor_raised"] == true, "{told} {said}");
     assert!(said.contains("the monitor RAISED"), "{said}");
     let lines: Vec<Value> =
         fs::read_to_string(&log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let first = lines.iter().position(|line| line["monitor_raised"] == true).unwrap();
-    assert!(lines[first]["monitor_sum"].as_f64() > lines[first - 1]["monitor_sum"].as_f64());
+    let sums = lines[..=first].iter().rev().filter_map(|line| line["monitor_sum"].as_f64());
+    assert!(sums.take(2).is_sorted_by(|later, earlier| later > earlier), "{told}");
     let flags: Vec<bool> = actions(&fs::read(&frames).unwrap()).iter().map(|(it, _)| it.code >> 16 == 1).collect();
-    assert_eq!(flags.iter().position(|raised| *raised), Some(first + 1), "the next action's code has it");
+    assert_eq!(flags.iter().position(|raised| *raised), Some(first + 1), "the next action's code has it: {told}");
     assert_eq!(hype_policy(&["verify", &bundle]).status.code(), Some(0));
     let flash = [fs::read(path.join("policy-int8.hpb")).unwrap(), fs::read(section).unwrap()].concat();
     let flash = BlobFile::new(&flash);
