@@ -156,6 +156,7 @@ fn sac_steps(criterion: &mut Criterion) {
             learn_temperature: true,
             target_entropy: None,
             optimizer: Optimizer::Adam,
+            gsde: false,
             timeouts_are_terminal: false,
             restarts_each_iteration: false,
         };
@@ -191,6 +192,7 @@ fn discriminator_steps(criterion: &mut Criterion) {
             update_every: 1,
             rollout_episodes: 1,
             absorbing: false,
+            normalized: false,
             from: None,
         };
         let streams = Streams::new(0);
@@ -245,7 +247,7 @@ fn imagined_steps(criterion: &mut Criterion) {
     let limit = gemm_limit();
     let (observations, actions, rows) = (11, 3, 10_000);
     for preset in ["small", "fixed"] {
-        let overrides = Overrides { preset: Some(preset.into()), seeds: vec![0], ..Overrides::default() };
+        let overrides = Overrides { preset: Some(preset.into()), seeds: Some(vec![0]), ..Overrides::default() };
         let config = resolve("hyper", "hopper", &overrides).unwrap().world_model.unwrap();
         let mut rng = Streams::new(0).stream("bench");
         let mut draw = |count: usize| {

@@ -46,6 +46,7 @@ fn main() -> Result<()> {
         learn_temperature: true,
         target_entropy: None,
         optimizer: Optimizer::Adam,
+        gsde: false,
         timeouts_are_terminal: false,
         restarts_each_iteration: false,
     };

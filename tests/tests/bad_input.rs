@@ -34,18 +34,26 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
             &["unknown configuration key `sac.batch_sise` in --set", "did you mean `sac.batch_size`"],
         ),
         (format!("{train} --set sac.batch_size -o run"), &["--set sac.batch_size", "key=value"]),
-        (format!("{train} --set sac.batch_size=many -o run"), &["does not fit", "many"]),
+        (
+            format!("{train} --set sac.batch_size=many -o run"),
+            &["`sac.batch_size` does not fit", "a whole number", "many"],
+        ),
         (
             format!("{train} --set sac.batch_size=1 -o run"),
             &["`sac.batch_size` is out of range", "at least 2", "found 1"],
         ),
+        (
+            format!("{train} --set sac.batch_size=99999999999 -o run"),
+            &["of memory", "batch_size", "lower those settings"],
+        ),
+        (format!("{train} --world-model other -o run"), &["hype has no --world-model", "hyper"]),
         (format!("{train} --set sac.discount=1.0 -o run"), &["`sac.discount`", "discount < 1", "found 1"]),
         (format!("{train} --set env.tremble=nan -o run"), &["`env.tremble`", "0 to 1"]),
         (format!("{train} --set seeds=[1] -o run"), &["--set sets `seeds`", "on the command line"]),
         (format!("{train} --env-steps 0 -o run"), &["`env_steps`", "at least 1"]),
         (format!("{train} --demos-limit 6 -o run"), &["cannot take 6 episodes", "from 1 to 5"]),
         (format!("{train} --seeds 5..2 -o run"), &["--seeds 5..2", "half-open range"]),
-        (format!("{train} --seeds 1,1 -o run"), &["--seeds 1,1", "the same one twice"]),
+        (format!("{train} --seeds 1,1 -o run"), &["--seeds 1,1", "seed 1 twice"]),
         (format!("{train} --seeds all -o run"), &["--seeds all"]),
         (format!("{train} --seeds 0..99999999999999 -o run"), &["99999999999999 seeds, more than"]),
         (format!("{train} --device cuda -o run"), &["--device cuda", "--features cuda"]),
@@ -55,7 +63,10 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
         ("eval random".into(), &["does not say which task", "--task"]),
         (
             "eval expert:zebra".into(),
-            &["no shipped expert for `zebra`", "one of half-cheetah, hopper, pendulum, walker2d"],
+            &[
+                "no shipped expert for `zebra`",
+                "one of half-cheetah, half-cheetah-backward, hopper, pendulum, walker2d",
+            ],
         ),
         ("eval expert:pendulum --episodes 0".into(), &["--episodes 0", "at least 1"]),
         ("eval expert:pendulum --tremble 1.5".into(), &["--tremble", "0 to 1", "1.5"]),
@@ -82,10 +93,12 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
 fn a_configuration_file_is_checked_like_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
-    let cases: [(&str, &[&str]); 4] = [
+    let cases: [(&str, &[&str]); 6] = [
         ("[sac]\nbatch_sise = 3\n", &["`sac.batch_sise` in mine.toml", "did you mean `sac.batch_size`"]),
         ("[reward]\nmembers = 0\n", &["`reward.members` is out of range", "at least 1"]),
-        ("task = \"hopper\"\n", &["mine.toml sets `task`", "on the command line"]),
+        ("task = \"hopper\"\n", &["mine.toml is of another task", "expected pendulum", "found hopper"]),
+        ("seeds = []\n", &["`seeds` in mine.toml", "a list like", "no seed"]),
+        ("seeds = [1, 2, 1]\n", &["`seeds` in mine.toml", "seed 1 twice"]),
         ("[sac\n", &["mine.toml is not valid TOML"]),
     ];
     for (text, wanted) in cases {
@@ -282,7 +295,7 @@ fn odd_demonstrations_are_warned_about_with_what_follows() {
     {
         assert!(told.stderr.contains(part), "{part:?} in {}", told.stderr);
     }
-    let quiet = hype(folder.path(), &format!("{} --env-steps 100 -o quiet", train_line("hype"))).good();
+    let quiet = hype(folder.path(), &format!("{} --env-steps 200 -o quiet", train_line("hype"))).good();
     assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
 }
 
@@ -539,7 +552,11 @@ fn a_limit_on_file_sizes_loses_nothing() {
 fn places_that_cannot_be_written_are_named() {
     let folder = tempfile::tempdir().unwrap();
     hype(folder.path(), "demos collect pendulum --episodes 1 -o no/such/demos.hdf5")
-        .refused(1, &["cannot write no/such/demos.hdf5", "make its folder first"]);
+        .refused(1, &["cannot write no/such/demos.hdf5", "make its folder first: mkdir -p no/such"]);
+    // An expert's training is not begun for a file that cannot be written in the end.
+    hype(folder.path(), "expert pendulum -o no/expert.onnx")
+        .refused(1, &["cannot write no/expert.onnx", "mkdir -p no"]);
+    assert!(!folder.path().join("runs").exists());
     fs::write(folder.path().join("file"), "").unwrap();
     hype(folder.path(), &format!("{} -o file/run", train_line("hype")))
         .refused(1, &["cannot create the folder file/run"]);

@@ -177,6 +177,12 @@ fn a_reward_that_another_run_learned_stands_still() {
     let discriminator = |bundle: &str| fs::read(folder.path().join(bundle).join("discriminator.onnx")).unwrap();
     assert_eq!(discriminator("game-bundle"), discriminator("lamps-bundle"));
 
+    // Its networks come in the other run's shape, not in the preset's 7 of [256, 256].
+    let unshaped = line("--reward game -o shaped")
+        .replace("--set reward.hidden=[16,16]", "")
+        .replace("--set reward.members=3", "");
+    assert!(!unshaped.contains("reward.members") && !unshaped.contains("reward.hidden"));
+    hype(folder.path(), &unshaped).good();
     hype(folder.path(), &line("--reward game --set reward.hidden=[8] -o bad"))
         .refused(3, &["read in another way", "[8]"]);
     let demos = demonstrations().display();
@@ -192,7 +198,7 @@ fn what_does_not_fit_is_refused() {
     for (line, words) in [
         ("train hyper pendulum".to_owned(), vec!["learns from demonstrations"]),
         (line("--reward nonsense"), vec!["no run in", "nonsense"]),
-        (format!("train hype pendulum --demos {demos} --reward true"), vec!["imagination.reward", "--reward"]),
+        (format!("train hype pendulum --demos {demos} --reward true"), vec!["hype has no --reward", "hyper"]),
         (format!("train mm pendulum --demos {demos} --preset small"), vec!["small", "fixed"]),
         (format!("train filter pendulum --demos {demos} --set reset.schedule=sliding-window"), vec!["reset.schedule"]),
         (line("--set world_model.elites=9"), vec!["world_model.elites", "1 to 3"]),

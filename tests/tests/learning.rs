@@ -24,7 +24,7 @@ fn hype_learns_to_swing_up_from_five_demonstrations() {
     collect(&mut expert, &task, collection, &demos).unwrap();
 
     let overrides = Overrides {
-        seeds: vec![0, 1, 2],
+        seeds: Some(vec![0, 1, 2]),
         env_steps: Some(8_000),
         demos: Some(demos),
         set: ["sac.hidden=[64, 64]", "sac.batch_size=128", "eval.every=2000"].map(String::from).to_vec(),

@@ -72,5 +72,5 @@ fn cloning_knows_no_discriminator() {
     let line = format!("train bc pendulum --demos {} --set reward.learning_rate=1e-3", demonstrations().display());
     hype(folder.path(), &line).refused(2, &["reward.learning_rate"]);
     let line = format!("{} --set learner=td3", train_line("hype"));
-    hype(folder.path(), &line).refused(2, &["`td3`", "`td3-bc`"]);
+    hype(folder.path(), &line).refused(2, &["\"td3\"", "`td3-bc`"]);
 }

@@ -249,6 +249,12 @@ fn td3_bc_resumes_too() {
     }
 }
 
+/// What a policy explores with lasts beyond a stop.
+#[test]
+fn state_dependent_exploration_resumes_too() {
+    resumes(&format!("{} --set sac.gsde=true --env-steps 1500", train_line("bc-reg")), 4);
+}
+
 /// Its budget is one of gradient steps, and so is what its journals count.
 #[test]
 fn cloning_resumes_too() {

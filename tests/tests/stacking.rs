@@ -25,7 +25,7 @@ fn config(set: &[&str]) -> RunConfig {
     let tiny = ["sac.hidden=[24,24]", "sac.batch_size=32", "reward.hidden=[16,16]", "reward.batch_size=64"];
     let rhythm = ["reward.update_every=300", "eval.every=300", "eval.episodes=2"];
     let overrides = Overrides {
-        seeds: SEEDS.to_vec(),
+        seeds: Some(SEEDS.to_vec()),
         env_steps: Some(900),
         demos: Some(demonstrations().to_owned()),
         set: tiny.iter().chain(&rhythm).chain(set).map(|setting| (*setting).to_owned()).collect(),

@@ -20,7 +20,7 @@ fn main() -> Result<(), Error> {
     let mut number = |default| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (seeds, env_steps): (u64, u64) = (number(1), number(100_000));
     let set: Vec<String> = arguments.collect();
-    let overrides = Overrides { set, seeds: vec![0], env_steps: Some(env_steps), ..Overrides::default() };
+    let overrides = Overrides { set, seeds: Some(vec![0]), env_steps: Some(env_steps), ..Overrides::default() };
     let config = resolve("gail", &task, &overrides)?;
     let Some(ppo) = &config.ppo else { return Err(Error::config("no table [ppo]")) };
     for seed in 0..seeds {

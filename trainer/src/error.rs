@@ -72,9 +72,8 @@ impl Error {
     pub fn io(action: &str, path: &std::path::Path, source: std::io::Error) -> Self {
         let error = Self::system(format!("cannot {action} {}", path.display()));
         let error = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                error.hint("free some space on that disk, then repeat the command")
-            }
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => error
+                .hint("free some space on that disk, then repeat the command (hype resume for a run that has begun)"),
             std::io::ErrorKind::FileTooLarge => {
                 error.hint("raise the limit on file sizes (ulimit -f), or write to another disk")
             }

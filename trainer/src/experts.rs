@@ -13,11 +13,16 @@ pub struct Expert {
     certificate: &'static str,
 }
 
-const SHIPPED: [Expert; 4] = [
+const SHIPPED: [Expert; 5] = [
     Expert {
         task: "half-cheetah",
         onnx: include_bytes!("../experts/half-cheetah.onnx"),
         certificate: include_str!("../experts/half-cheetah.json"),
+    },
+    Expert {
+        task: "half-cheetah-backward",
+        onnx: include_bytes!("../experts/half-cheetah-backward.onnx"),
+        certificate: include_str!("../experts/half-cheetah-backward.json"),
     },
     Expert {
         task: "hopper",
@@ -65,13 +70,19 @@ mod tests {
 
     #[test]
     fn shipped_experts_are_good_and_certified() {
-        for (task, least) in [("half-cheetah", 8000.0), ("hopper", 3000.0), ("pendulum", -200.0), ("walker2d", 3500.0)]
-        {
+        for (task, least) in [
+            ("half-cheetah", 8000.0),
+            ("half-cheetah-backward", 7000.0),
+            ("hopper", 3000.0),
+            ("pendulum", -200.0),
+            ("walker2d", 3500.0),
+        ] {
             assert!(expert(task).unwrap().mean_return().unwrap() >= least, "{task}");
         }
         let text = expert("ant").unwrap_err().to_string();
         assert!(
-            text.contains("half-cheetah, hopper, pendulum, walker2d") && text.contains("hype expert ant"),
+            text.contains("half-cheetah, half-cheetah-backward, hopper, pendulum, walker2d")
+                && text.contains("hype expert ant"),
             "{text}"
         );
     }

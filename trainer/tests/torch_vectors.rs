@@ -14,6 +14,8 @@ use trainer::reward::discriminator;
 
 #[path = "torch_vectors/baselines.rs"]
 mod baselines;
+#[path = "torch_vectors/exploration.rs"]
+mod exploration;
 
 type Plain = Inner<Cpu>;
 
@@ -157,6 +159,7 @@ fn discriminator_loss_and_gradients() {
             update_every: 1,
             rollout_episodes: 1,
             absorbing: false,
+            normalized: false,
             from: None,
         };
         let params = vector::<Cpu>(parameters(&networks)).require_grad();

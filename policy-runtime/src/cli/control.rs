@@ -190,7 +190,7 @@ pub(super) fn run_loop(options: &LoopOptions<'_>, interrupted: &AtomicBool) -> R
     let (observation_width, action_width) = (policy.observation_width(), policy.action_width());
     let wire_observation = observe.map_or(observation_width, Mapping::robot_observation_width);
     let wire_action = mapping.map_or(action_width, Mapping::robot_action_width);
-    let engine = policy.engine_name();
+    let engine = options.engine.told(policy.engine_name());
     let watch = match options.watch {
         Some(handover) => {
             let trust = options.trust.cloned();

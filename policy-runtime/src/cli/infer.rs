@@ -88,7 +88,8 @@ pub(super) fn infer(args: &InferArgs) -> Result<Outcome> {
     let carried: Vec<String> = (session.inputs().iter())
         .filter_map(|input| Some(format!("{} from {}", input.name, session.outputs().get(input.carried_from?)?)))
         .collect();
-    let mut text = format!("{}: {steps} steps, engine {}\n", args.path.display(), session.engine_name());
+    let engine = args.engine.told(session.engine_name());
+    let mut text = format!("{}: {steps} steps, engine {engine}\n", args.path.display());
     for (name, array) in &outputs {
         text += &format!("  {name}: {} {:?}\n", array.numbers.type_name(), array.shape);
     }
@@ -103,7 +104,7 @@ pub(super) fn infer(args: &InferArgs) -> Result<Outcome> {
     let shapes: BTreeMap<&str, &[usize]> =
         outputs.iter().map(|(name, array)| (name.as_str(), array.shape.as_slice())).collect();
     let json = json!({
-        "model": args.path, "steps": steps, "engine": session.engine_name(), "why_not_native": session.why_not_native(),
+        "model": args.path, "steps": steps, "engine": engine, "why_not_native": session.why_not_native(),
         "outputs": shapes, "carried": carried, "sampled_outputs_left_out": session.dropped(), "ignored": ignored,
         "written": args.output,
     });

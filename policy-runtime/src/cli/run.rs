@@ -26,7 +26,7 @@ pub(super) struct RunArgs {
     /// How long to run; 5 seconds on recorded observations, to the end of a file or stream, and without end on UDP.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     seconds: Option<f64>,
-    /// auto, native or tract.
+    /// auto, native, deterministic (the same bits on every machine) or tract.
     #[arg(long, default_value = "auto", value_parser = parse_engine)]
     engine: EngineChoice,
     /// Where observations come from: golden, stdin, udp:ADDRESS:PORT or file:PATH (frames, see docs/RUNTIME.md).

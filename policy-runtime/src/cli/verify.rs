@@ -24,7 +24,11 @@ pub(super) fn verify(subject: &Subject) -> Result<Outcome> {
     let path = &subject.path;
     if !path.is_dir() {
         let found = if path.exists() { "a file" } else { "nothing" };
-        return Err(Error::malformed(path.display().to_string(), "a bundle's folder", found));
+        return Err(Error::malformed(
+            path.display().to_string(),
+            "a bundle's folder: a lone file holds nothing to compare it with",
+            found,
+        ));
     }
     let trust = subject.trust()?;
     let checked = Opened::read(path, trust.as_ref())

@@ -54,6 +54,12 @@ impl EngineChoice {
         if self == EngineChoice::Deterministic { Numerics::Deterministic } else { Numerics::Fast }
     }
 
+    /// What to call the engine `ran`, the executor that was taken by this choice: the deterministic bits are the native engine's
+    /// in one of its two modes.
+    pub fn told(self, ran: &'static str) -> &'static str {
+        if self == EngineChoice::Deterministic { "deterministic" } else { ran }
+    }
+
     /// Whether the native engine must do it.
     pub fn insists_on_native(self) -> bool {
         matches!(self, EngineChoice::Native | EngineChoice::Deterministic)

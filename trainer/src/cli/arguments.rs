@@ -72,10 +72,10 @@ pub struct Settings {
     /// Environment steps per seed, exploration included
     #[arg(long)]
     pub env_steps: Option<u64>,
-    /// A TOML file of the keys in a run's config.toml
+    /// A TOML file of settings, for instance another run's config.toml
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// One setting, for instance sac.batch_size=128; repeatable
+    /// One setting, for instance sac.batch_size=128; repeatable, the last one counts
     #[arg(long, value_name = "A.B=C")]
     pub set: Vec<String>,
     /// Where to compute
@@ -164,12 +164,13 @@ pub struct Train {
     /// Use its first so many episodes
     #[arg(long)]
     pub demos_limit: Option<usize>,
-    /// Seeds: 3, 0..5 (half-open) or 0,4
-    #[arg(long, default_value = "0")]
-    pub seeds: String,
+    /// Seeds: 3, 0..5 (half-open) or 0,4 [default: those of --config, else 0]
+    #[arg(long)]
+    pub seeds: Option<String>,
     /// fixed (right), code (as published code runs), paper (as written); hyper also has small (a third of the cost)
-    #[arg(long, default_value = "fixed")]
-    pub preset: String,
+    /// [default: that of --config, else fixed]
+    #[arg(long)]
+    pub preset: Option<String>,
     /// hyper: `true` learns from the task's own reward instead of demonstrations (MBPO); a run: from the reward it learned
     #[arg(long, value_name = "true|RUN")]
     pub reward: Option<String>,

@@ -4,6 +4,7 @@ use super::policy::Loaded;
 use crate::demos::{RecordedStep, Recorder, write};
 use crate::envs::{ActionScale, Ending, Purpose, Task, World, WorldConfig};
 use crate::error::{Error, Result};
+use crate::run::files;
 use crate::run::rng::{Stream, Streams};
 use std::path::Path;
 
@@ -71,6 +72,7 @@ const PATIENCE: usize = 20;
 /// When a setting is out of range, the policy does not fit, too few episodes reach the horizon, or the file cannot be written.
 pub fn collect(loaded: &mut Loaded, task: &Task, collection: Collection, path: &Path) -> Result<Collected> {
     collection.check()?;
+    files::check_folder_of(path)?;
     let streams = Streams::new(collection.seed);
     let mut noise = Noise::new(task, collection.noise, streams.stream("demos/noise"));
     let mut world = World::new(&task.id, WorldConfig { tremble: 0.0, demo_resets: None }, streams, "env/demos")?;

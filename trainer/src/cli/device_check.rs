@@ -160,6 +160,7 @@ fn sac_config(width: usize) -> SacConfig {
         learn_temperature: true,
         target_entropy: None,
         optimizer: Optimizer::OptimisticAdam,
+        gsde: false,
         timeouts_are_terminal: false,
         restarts_each_iteration: false,
     }
@@ -180,6 +181,7 @@ fn reward_config(width: usize) -> RewardConfig {
         update_every: 1,
         rollout_episodes: 1,
         absorbing: false,
+        normalized: false,
         from: None,
     }
 }

@@ -3,12 +3,13 @@
 use super::arguments::{Arguments, Checkpoint, Collect, Command, Demos, Engine, Eval, Expert, Settings, Train};
 use super::policy::OfRun;
 use super::{collect, device_check, doctor, evaluate, export, plot, policy, quickstart, tasks, train};
-use crate::config::{self, EnvConfig, Overrides};
+use crate::config::{self, EnvConfig, Overrides, RunConfig};
 use crate::envs::{self, Task, mujoco};
 use crate::error::{Error, Result};
-use crate::observe::{Observer, Scale, Terminal};
+use crate::observe::{Observer, Scale, Terminal, progress_line};
 use crate::run::directory::Slot;
 use crate::run::driver::Outcome;
+use crate::run::files;
 use crate::run::rng::Streams;
 use policy_runtime::EngineChoice;
 use std::io::Write;
@@ -88,7 +89,7 @@ fn say_how_to_write_an_expert(run: &Path, out: &mut dyn Write) -> Result<()> {
     say(out, &format!("its policy file: hype expert {} --run {}", config.task, run.display()))
 }
 
-fn overrides(settings: &Settings, seeds: Vec<u64>) -> Overrides {
+fn overrides(settings: &Settings, seeds: Option<Vec<u64>>) -> Overrides {
     Overrides {
         config_file: settings.config.clone(),
         set: settings.set.clone(),
@@ -102,18 +103,24 @@ fn start(arguments: &Train, out: &mut dyn Write) -> Result<()> {
     config::check_method(&arguments.method)?;
     let task = envs::task(&arguments.task)?;
     let overrides = Overrides {
-        preset: Some(arguments.preset.clone()),
+        preset: arguments.preset.clone(),
         demos: arguments.demos.as_ref().map(|path| absolute(path)).transpose()?,
         demos_limit: arguments.demos_limit,
         flags: flags(arguments)?,
         implied: implied(arguments),
-        ..overrides(&arguments.settings, config::parse_seeds(&arguments.seeds)?)
+        ..overrides(&arguments.settings, arguments.seeds.as_deref().map(config::parse_seeds).transpose()?)
     };
     let config = config::resolve(&arguments.method, &task.id, &overrides)?;
+    warn_of_idle_settings(&overrides, &config)?;
     let default = || Path::new("runs").join(format!("{}-{}", config.method, config.task));
     let run = arguments.output.clone().unwrap_or_else(default);
     let outcome = train::train(&config, &run, arguments.settings.device, &*watch(&task))?;
     ended(outcome, &run, out)
+}
+
+fn warn_of_idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<()> {
+    config::idle_settings(overrides, config)?.into_iter().for_each(|idle| progress_line(format!("warning: {idle}")));
+    Ok(())
 }
 
 /// The flags of `hype train` that are settings by other names.
@@ -145,10 +152,23 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
     Ok(flags)
 }
 
-/// What these bring along: MBPO's policy samples in the real world too (Janner et al. 2019).
+/// What these bring along: MBPO's policy samples in the real world too (Janner et al. 2019), and another run's reward comes in
+/// networks of its shape.
 fn implied(arguments: &Train) -> Vec<(&'static str, String)> {
-    let is_mbpo = arguments.method == "hyper" && arguments.reward.as_deref() == Some("true");
-    is_mbpo.then(|| ("--reward", "hyper.acting=sample".into())).into_iter().collect()
+    let settings = match arguments.reward.as_deref().filter(|_| arguments.method == "hyper") {
+        None => Vec::new(),
+        Some("true") => vec!["hyper.acting=sample".into()],
+        // A run that cannot be read is refused later, with its reason.
+        Some(run) => policy::read_run_config(Path::new(run)).ok().and_then(|other| other.reward).map_or_else(
+            Vec::new,
+            |reward| {
+                let table = toml::Table::try_from(reward).unwrap_or_default();
+                let shape = ["members", "hidden", "reduction", "clip"];
+                shape.iter().filter_map(|key| Some(format!("reward.{key}={}", table.get(*key)?))).collect()
+            },
+        ),
+    };
+    settings.into_iter().map(|setting| ("--reward", setting)).collect()
 }
 
 /// Runs are resumed from other folders too.
@@ -158,10 +178,13 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
     let task = envs::task(&arguments.task)?;
-    let config = config::resolve("expert", &task.id, &overrides(&arguments.settings, vec![arguments.seed]))?;
+    let overrides = overrides(&arguments.settings, Some(vec![arguments.seed]));
+    let config = config::resolve("expert", &task.id, &overrides)?;
+    warn_of_idle_settings(&overrides, &config)?;
     let name = format!("expert-{}-{}", task.id, arguments.seed);
     let run = arguments.run.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let file = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}-expert.onnx", task.id)));
+    files::check_folder_of(&file)?;
     let device = arguments.settings.device;
     let outcome = if run.join("config.toml").is_file() {
         train::check_same_settings(&config, &run)?;

@@ -1,10 +1,11 @@
 //! `hype eval`: plays a policy and reports its returns.
 
-use super::policy::Loaded;
+use super::policy::{Chosen, Loaded};
 use crate::config::EnvConfig;
 use crate::envs::{Purpose, Task, World, WorldConfig};
 use crate::error::Result;
 use crate::eval::{Episode, mean_return, play_in};
+use crate::observe::text::grouped;
 use crate::run::rng::Streams;
 use serde::Serialize;
 use std::io::Write;
@@ -14,6 +15,9 @@ use std::io::Write;
 pub struct Evaluation {
     /// What was played.
     pub policy: String,
+    /// Where it is one of a run's policies: which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_run: Option<Chosen>,
     /// On which task.
     pub task: String,
     /// Probability of a random action.
@@ -55,6 +59,7 @@ pub fn evaluate(loaded: &mut Loaded, task: &Task, env: &EnvConfig, episodes: u64
     let variance = played.iter().map(|e| (e.total_reward - mean).powi(2)).sum::<f64>() / count;
     Ok(Evaluation {
         policy: loaded.label.clone(),
+        of_run: loaded.chosen.clone(),
         task: task.id.clone(),
         tremble: env.tremble,
         seed,
@@ -85,6 +90,25 @@ impl Evaluation {
         )?;
         let reference = |name: &str, value: Option<f64>| value.map_or(String::new(), |v| format!("  {name} {v:.1}"));
         let references = reference("expert", self.expert_return) + &reference("random", self.random_return);
-        if references.is_empty() { Ok(()) } else { writeln!(out, "{references}") }
+        if !references.is_empty() {
+            writeln!(out, "{references}")?;
+        }
+        let Some(chosen) = &self.of_run else { return Ok(()) };
+        let others = if chosen.seeds.len() > 1 {
+            format!(
+                " of seeds {} (--policy-seed takes another)",
+                chosen.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+            )
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "  seed {}{others}, stored at {} steps; tremble {} here, {} in training; ± is the deviation between episodes",
+            chosen.seed,
+            grouped(chosen.env_steps),
+            self.tremble,
+            chosen.tremble
+        )
     }
 }

@@ -8,6 +8,7 @@ mod dispatch;
 pub mod doctor;
 pub mod evaluate;
 pub mod export;
+mod memory;
 pub mod plot;
 pub mod policy;
 pub mod quickstart;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::observe::curves::{Curve, CurvePoint, Curves, csv_path, read};
-use crate::observe::statistics::BOOTSTRAP_RESAMPLES;
+use crate::observe::statistics::{BOOTSTRAP_RESAMPLES, LEAST_FOR_INTERVAL};
 use crate::observe::svg::{Chart, Mark, Panel, Point, Reference, Series, render};
 use crate::observe::text::{grouped, short};
 use crate::run::files;
@@ -11,10 +11,11 @@ use serde::Deserialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Draws learning curves: interquartile mean over seeds with its 95 % bootstrap interval, against both step counts.
+/// Draws learning curves: interquartile mean over seeds with its 95 % bootstrap interval (of two or three seeds: mean and range),
+/// against both step counts.
 #[derive(Debug, Clone, Args)]
 pub struct PlotArgs {
-    /// Run directories, all of one task; runs of one method are one curve.
+    /// Run directories, all of one task; runs of one method and the same settings are one curve, unless they share a seed.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
     /// The SVG file; a CSV with its numbers is written next to it.
@@ -23,7 +24,8 @@ pub struct PlotArgs {
     /// Put each evaluation at the steps of the one before it, as the published model-free figures do (a fault of theirs).
     #[arg(long)]
     pub as_published: bool,
-    /// Points of another source to draw beside the curves: lines like {"method": "hype", "env_steps": 50000, "return": 1460}.
+    /// Points of another source to draw beside the curves: lines like {"method": "hype", "env_steps": 50000, "return": 1460},
+    /// "task" beside them where it is to be checked.
     #[arg(long, value_name = "JSONL")]
     pub reference: Option<PathBuf>,
 }
@@ -31,6 +33,8 @@ pub struct PlotArgs {
 /// One line of a `--reference` file.
 #[derive(Debug, Clone, Deserialize)]
 struct Published {
+    /// Where the line says so, it must be the chart's.
+    task: Option<String>,
     method: String,
     env_steps: f64,
     #[serde(rename = "return")]
@@ -51,16 +55,18 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
     if args.as_published {
         curves.shift_as_published();
     }
-    let published = args.reference.as_deref().map(published).transpose()?.unwrap_or_default();
+    let published =
+        args.reference.as_deref().map(|path| published(path, &curves.task)).transpose()?.unwrap_or_default();
     let table = csv_path(&args.output);
     files::write(&args.output, render(&chart(&curves, &published)).as_bytes())?;
     files::write(&table, curves.to_csv().as_bytes())?;
     let mut lines: Vec<String> = curves.curves.iter().map(|curve| summary(&curves, curve)).collect();
+    lines.extend(curves.notes.iter().cloned());
     lines.push(format!("wrote {} and {}", args.output.display(), table.display()));
     writeln!(out, "{}", lines.join("\n")).map_err(|source| Error::system("cannot write to stdout").source(source))
 }
 
-fn published(path: &Path) -> Result<Vec<Published>> {
+fn published(path: &Path, task: &str) -> Result<Vec<Published>> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::data(format!("cannot read {}", path.display())).source(source))?;
     let row = |(index, line): (usize, &str)| {
@@ -70,7 +76,15 @@ fn published(path: &Path) -> Result<Vec<Published>> {
                 .source(source)
         })
     };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(row).collect()
+    let rows: Vec<Published> =
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(row).collect::<Result<_>>()?;
+    if rows.is_empty() {
+        return Err(Error::data(format!("{} has no line", path.display())).expected("points to draw, one a line"));
+    }
+    match rows.iter().find_map(|row| row.task.as_deref().filter(|of| *of != task)) {
+        Some(other) => Err(Error::data(format!("{} is of another task", path.display())).expected(task).found(other)),
+        None => Ok(rows),
+    }
 }
 
 /// One line per curve: where it ends.
@@ -78,7 +92,7 @@ fn summary(curves: &Curves, curve: &Curve) -> String {
     let Some(last) = curve.points.last() else { return format!("{}: no evaluation that all seeds have", curve.label) };
     let interval = last.interval.map_or_else(
         || "no interval from one seed".to_owned(),
-        |(low, high)| format!("95 % interval {} to {}", short(low), short(high)),
+        |(low, high)| format!("{} {} to {}", interval_name(curve), short(low), short(high)),
     );
     let share =
         curves.scale.share(last.iqm).map_or_else(String::new, |share| format!(", {:.0} % of expert", 100.0 * share));
@@ -93,6 +107,26 @@ fn summary(curves: &Curves, curve: &Curve) -> String {
         grouped(last.env_steps as u64),
         short(last.iqm),
     )
+}
+
+/// What stands around the mean: of two or three seeds nothing but their range is known.
+fn interval_name(curve: &Curve) -> &'static str {
+    if curve.seeds.len() < LEAST_FOR_INTERVAL { "range" } else { "95 % interval" }
+}
+
+/// What the lines and bands of the curves are.
+fn meaning(curves: &Curves) -> String {
+    let few = "mean over seeds and their range";
+    let many = format!(
+        "interquartile mean over seeds, 95 % bootstrap interval ({} resamples of seeds)",
+        grouped(BOOTSTRAP_RESAMPLES as u64)
+    );
+    let is_few = |curve: &&Curve| curve.seeds.len() < LEAST_FOR_INTERVAL;
+    match curves.curves.iter().filter(is_few).count() {
+        0 => many,
+        count if count == curves.curves.len() => few.to_owned(),
+        _ => format!("{many}; of fewer than {LEAST_FOR_INTERVAL}: {few}"),
+    }
 }
 
 fn chart(curves: &Curves, published: &[Published]) -> Chart {
@@ -110,10 +144,7 @@ fn chart(curves: &Curves, published: &[Published]) -> Chart {
     let references = [reference("expert", curves.scale.expert_return), reference("random", curves.scale.random_return)];
     Chart {
         title: format!("Learning on {}", curves.task),
-        subtitle: format!(
-            "true return: interquartile mean over seeds, 95 % bootstrap interval ({} resamples of seeds)",
-            grouped(BOOTSTRAP_RESAMPLES as u64)
-        ),
+        subtitle: format!("true return: {}", meaning(curves)),
         y_label: "return".to_owned(),
         references: references.into_iter().flatten().collect(),
         marks_label: (!published.is_empty()).then(|| "published, in the method's colour".to_owned()),
@@ -174,12 +205,22 @@ mod tests {
         assert!(text.contains("HyPE, n=5, at 20,000 steps") && text.contains("% of expert"), "{text}");
         assert!(text.contains("BC, n=1, at 2,000 steps: return 47.0 (no interval"), "{text}");
         let svg = std::fs::read_to_string(&output).unwrap();
+        assert!(svg.contains("interquartile mean over seeds"));
+        assert!(svg.contains("of fewer than 4: mean over seeds and their range"));
         for part in ["HyPE (n=5)", "MM (n=5)", "BC (n=1, final level)", "expert 100", "random -20.0"] {
             assert!(svg.contains(part), "{part} is missing");
         }
         assert_eq!(svg.matches("<polygon").count(), 4, "two bands in two panels");
         assert_eq!(std::fs::read_to_string(output.with_extension("csv")).unwrap().lines().count(), 1 + 20 + 20 + 2);
         assert_eq!(svg.matches("<path").count(), 2, "one published point and its legend entry");
+        for (line, word) in [
+            ("{\"task\": \"ant\", \"method\": \"mm\", \"env_steps\": 5, \"return\": 4}", "expected toy; found ant"),
+            ("\n", "has no line"),
+        ] {
+            std::fs::write(&reference, line).unwrap();
+            let error = plot(&args, &mut Vec::new()).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
         std::fs::write(&reference, "5000,42").unwrap();
         let error = plot(&args, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("line 1") && error.contains("env_steps"), "{error}");

@@ -8,7 +8,8 @@ use crate::run::driver::{Snapshot, read_snapshot};
 use crate::run::rng::Stream;
 use crate::{config::RunConfig, to_policy};
 use policy_runtime::{EngineChoice, Observation, Policy};
-use std::path::Path;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// A policy that can play.
 pub enum Player {
@@ -26,6 +27,21 @@ pub struct Loaded {
     pub task: Option<String>,
     /// What to call it.
     pub label: String,
+    /// Where it is one of a run's: which.
+    pub chosen: Option<Chosen>,
+}
+
+/// One of a run's policies.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Chosen {
+    /// Its seed.
+    pub seed: u64,
+    /// All seeds of the run.
+    pub seeds: Vec<u64>,
+    /// Environment steps after which it was stored.
+    pub env_steps: u64,
+    /// The run's own probability of a random action.
+    pub tremble: f64,
 }
 
 impl Player {
@@ -68,7 +84,12 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, of_run: Of
         return Err(Error::config(format!("--policy-seed {seed}")).expected("a run folder").found(format!("`{name}`")));
     }
     if name == "random" {
-        return Ok(Loaded { player: Player::Random(Box::new(random)), task: None, label: "random".into() });
+        return Ok(Loaded {
+            player: Player::Random(Box::new(random)),
+            task: None,
+            label: "random".into(),
+            chosen: None,
+        });
     }
     if is_expert(name) {
         let task = match (name.strip_prefix("expert:"), for_task) {
@@ -89,7 +110,13 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, of_run: Of
             _ => Policy::from_graph(contract, graph)?,
         };
         let oracle = if of_run.slot == Slot::Best { " (best checkpoint: oracle)" } else { "" };
-        return Ok(network(policy, format!("{name}{oracle}")));
+        let chosen = Chosen {
+            seed: of_run.seed.or_else(|| config.seeds.first().copied()).unwrap_or(0),
+            seeds: config.seeds,
+            env_steps: snapshot.env_steps,
+            tremble: config.env.tremble,
+        };
+        return Ok(Loaded { chosen: Some(chosen), ..network(policy, format!("{name}{oracle}")) });
     }
     if !path.exists() {
         return Err(Error::config(format!("there is no policy `{name}`"))
@@ -106,7 +133,7 @@ pub fn is_expert(name: &str) -> bool {
 
 fn network(policy: Policy, label: String) -> Loaded {
     let task = policy.contract().map(|contract| contract.task.clone());
-    Loaded { player: Player::Network(Box::new(policy)), task, label }
+    Loaded { player: Player::Network(Box::new(policy)), task, label, chosen: None }
 }
 
 /// A run's configuration, and the newest (or best) checkpoint of one of its seeds: the given one, else the first.
@@ -120,12 +147,17 @@ pub fn read_run(path: &Path, slot: Slot, seed: Option<u64>) -> Result<(RunConfig
         Some(seed) => seed,
         None => config.seeds.first().copied().unwrap_or(0),
     };
-    let file = checkpoint_path(path, slot, seed);
-    if !file.exists() {
-        return Err(Error::data(format!("{} has no checkpoint of seed {seed} yet", path.display()))
-            .hint(format!("hype resume {}", path.display())));
+    Ok((config, read_snapshot(&written_checkpoint(path, slot, seed)?)?))
+}
+
+/// The checkpoint of one of a run's seeds, which must have been written.
+pub fn written_checkpoint(run: &Path, slot: Slot, seed: u64) -> Result<PathBuf> {
+    let path = checkpoint_path(run, slot, seed);
+    if path.exists() {
+        return Ok(path);
     }
-    Ok((config, read_snapshot(&file)?))
+    Err(Error::data(format!("{} has no checkpoint of seed {seed} yet", run.display()))
+        .hint(format!("hype resume {}", run.display())))
 }
 
 /// A run's resolved configuration.

@@ -161,7 +161,7 @@ fn configure(arguments: &Quickstart, task: &Task, demos: std::path::PathBuf) -> 
     let demos = std::path::absolute(&demos).map_err(|e| Error::io("resolve", &demos, e))?;
     let overrides = Overrides {
         env_steps: Some(steps),
-        seeds: vec![arguments.seed],
+        seeds: Some(vec![arguments.seed]),
         demos: Some(demos),
         set: vec![
             format!("eval.every={}", (steps / CURVE_POINTS).max(1)),
@@ -176,7 +176,7 @@ fn configure(arguments: &Quickstart, task: &Task, demos: std::path::PathBuf) -> 
 /// Seconds per environment step with its gradient step, rollouts and evaluations included, by a short trial.
 #[allow(clippy::disallowed_methods, reason = "the number of steps follows the speed of this machine")]
 fn measure(task: &Task) -> Result<f64> {
-    let overrides = Overrides { seeds: vec![0], env_steps: Some(1_000_000), ..Overrides::default() };
+    let overrides = Overrides { seeds: Some(vec![0]), env_steps: Some(1_000_000), ..Overrides::default() };
     let mut config = config::resolve("expert", &task.id, &overrides)?;
     config.sac.exploration_steps = 256;
     let mut trial = Expert::<Cpu>::new(&config, &[0], &Default::default())?;

@@ -1,5 +1,6 @@
 //! `hype train`, `hype resume` and `hype expert`.
 
+use super::memory::check_memory;
 use super::policy::{Loaded, Player, read_run, read_run_config};
 use super::transfer;
 use crate::backend::{self, Gpu};
@@ -55,6 +56,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         provenance.demos_episodes = Some(demonstrations.episodes.len());
     }
     transfer::check(config, &task)?;
+    check_memory(config, task.observation_width(), task.action_width())?;
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
     let expert = demonstrated(config, demonstrations, &task)?;
     let directory = RunDirectory::create(directory, &text, &provenance)?;
@@ -259,7 +261,7 @@ pub fn write_expert(run: &Path, file: &Path) -> Result<super::evaluate::Evaluati
     let graph = to_policy::policy_graph(&snapshot.networks, &contract)?;
     let bytes = ::export::onnx_policy(&graph, &contract)?;
     let player = Player::Network(Box::new(Policy::from_graph(contract, graph)?));
-    let mut loaded = Loaded { player, task: Some(task.id.clone()), label: file.display().to_string() };
+    let mut loaded = Loaded { player, task: Some(task.id.clone()), label: file.display().to_string(), chosen: None };
     let env = crate::config::EnvConfig { tremble: 0.0 };
     let evaluation = super::evaluate::evaluate(&mut loaded, &task, &env, REPORT_EPISODES, REPORT_SEED)?;
     let provenance = read_provenance(run)?;

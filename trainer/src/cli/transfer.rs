@@ -1,21 +1,37 @@
 //! What a run takes over from another one: dynamics (`--world-model RUN`), a reward (`--reward RUN`).
 
-use super::policy::read_run_config;
+use super::policy::{read_run_config, written_checkpoint};
 use super::train::learns_from_task;
 use crate::config::{RewardConfig, RunConfig, WorldModelConfig};
 use crate::envs::{self, Task};
 use crate::error::{Error, Result};
 use crate::methods::DiscriminatorNetwork;
 use crate::methods::hyper::{Given, HyperRecord};
+use crate::observe::progress_line;
 use crate::replay::ReplayBuffer;
 use crate::replay::model_data::ModelData;
-use crate::run::directory::{RunDirectory, Slot, checkpoint_path};
+use crate::run::directory::{RunDirectory, Slot, is_finished};
 use crate::run::driver::{read_method, read_snapshot};
 use crate::world_model::model::WorldModelRecord;
 use std::path::{Path, PathBuf};
 
-/// Refuses runs whose parts cannot be this one's.
+/// Refuses runs whose parts cannot be this one's, and warns where they are not what one may take them for.
 pub(super) fn check(config: &RunConfig, task: &Task) -> Result<()> {
+    for from in [model_run(config), reward_run(config)].into_iter().flatten() {
+        let seeds = read_run_config(from)?.seeds;
+        let others: Vec<String> =
+            config.seeds.iter().filter(|seed| !seeds.contains(seed)).map(ToString::to_string).collect();
+        if let (false, Some(first)) = (others.is_empty(), seeds.first()) {
+            let run = from.display();
+            progress_line(format!(
+                "warning: {run} has no seed {}: they take over what its seed {first} learned",
+                others.join(", ")
+            ));
+        }
+        if !is_finished(from) {
+            progress_line(format!("warning: {} is not finished: its newest checkpoint counts", from.display()));
+        }
+    }
     if let Some(from) = model_run(config) {
         check_world_model(config, task, from)?;
         config.seeds.iter().try_for_each(|seed| model_of(from, *seed).map(drop))?;
@@ -68,7 +84,7 @@ fn reward_run(config: &RunConfig) -> Option<&PathBuf> {
 fn checkpoint_of(run: &Path, seed: u64) -> Result<PathBuf> {
     let seeds = read_run_config(run)?.seeds;
     let seed = if seeds.contains(&seed) { seed } else { seeds[0] };
-    Ok(checkpoint_path(run, Slot::Last, seed))
+    written_checkpoint(run, Slot::Last, seed)
 }
 
 fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
@@ -119,7 +135,7 @@ fn check_reward(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
         return Err(refused("it is read in another way")
             .expected(shape(own))
             .found(shape(reward))
-            .hint("set reward.members, hidden, reduction and clip as that run did"));
+            .hint("leave reward.members, hidden, reduction and clip alone: --reward RUN takes them over"));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ pub struct IqConfig {
     pub actor_learning_rate: f64,
     /// Stored steps before learning begins.
     pub warmup_steps: u64,
-    /// Fault of the published code (spec 7.19): `v0` takes every expert state for an episode's first.
+    /// Fault of the published code (iq-learn.md): `v0` takes every expert state for an episode's first.
     pub v0_from_all_expert_states: bool,
 }
 
@@ -75,7 +75,7 @@ pub enum TimeLimits {
     Bootstrap,
     /// The step has no advantage (the published code's `--use-proper-time-limits`).
     Skip,
-    /// Nothing: a fault (spec 7.4).
+    /// Nothing: a fault (hype.md 1).
     Terminal,
 }
 
@@ -204,6 +204,7 @@ impl SacConfig {
             learn_temperature: false,
             target_entropy: None,
             optimizer: Optimizer::Adam,
+            gsde: false,
             timeouts_are_terminal: false,
             restarts_each_iteration: false,
         }

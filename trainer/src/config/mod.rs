@@ -3,6 +3,7 @@
 //! Precedence: preset < `--config` file < `--set` < explicit flags.
 
 mod baselines;
+mod keys;
 mod model_based;
 mod parts;
 mod presets;
@@ -25,7 +26,7 @@ pub use parts::{
 };
 
 pub use presets::{METHODS, PROFILES};
-pub use resolve::{Overrides, check_method, difference, parse_seeds, resolve};
+pub use resolve::{Overrides, check_method, difference, differences, idle_settings, parse_seeds, resolve, settings};
 
 use serde::{Deserialize, Serialize};
 
@@ -116,7 +117,7 @@ impl RunConfig {
         adversary.or(self.adril.as_ref().map(|adril| adril.update_every))
     }
 
-    /// The share of expert rows in the learner's batches; none where the published fault takes it away (spec 7.12).
+    /// The share of expert rows in the learner's batches; none where the published fault takes it away (td3-bc.md 2).
     pub fn hybrid_schedule(&self) -> &[Stage] {
         let never = self.faults.td3_bc_never_hybrid && self.learner == LearnerKind::Td3Bc;
         if never { &[] } else { &self.hybrid.schedule }

@@ -11,7 +11,7 @@ pub enum ModelRate {
     Constant,
     /// Down a cosine, then at its least.
     Cosine,
-    /// PyTorch's cosine, which rises again: a fault of the published code (spec 7.15).
+    /// PyTorch's cosine, which rises again: a fault of the published code (hyper.md 5).
     PeriodicCosine,
 }
 
@@ -54,7 +54,7 @@ pub struct WorldModelConfig {
     /// Rows of the ring in which the learner's steps and as many random expert rows are kept.
     pub capacity: usize,
     /// Whether the demonstrations stay beside that ring. In it they are overwritten some day: a fault of the published code
-    /// (spec 7.17).
+    /// (hyper.md 4).
     pub pinned_demonstrations: bool,
     /// Share of all rows that the model is fitted to, evenly spread; below 1 the model is made worse, for studies.
     pub data_share: f64,
@@ -162,7 +162,7 @@ pub struct HyperConfig {
     pub ema: bool,
     /// Where the discriminator's learner pairs come from.
     pub pairs: PairSource,
-    /// As published with a sawtooth rate (spec 4.5): each discriminator update gives the policy learner fresh optimisers.
+    /// As published with a sawtooth rate (hyper.md 6): each discriminator update gives the policy learner fresh optimisers.
     pub restarts_optimizers: bool,
 }
 

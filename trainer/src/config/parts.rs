@@ -22,7 +22,7 @@ pub enum RateSchedule {
     Constant,
     /// To zero over the whole run, never below.
     Linear,
-    /// To zero within each outer iteration and back; the published code's, slightly negative at each end (spec 7.11).
+    /// To zero within each outer iteration and back; the published code's, slightly negative at each end (hype.md 2).
     Sawtooth,
 }
 
@@ -77,9 +77,13 @@ pub struct SacConfig {
     pub target_entropy: Option<f64>,
     /// Update rule of actor and critics (the temperature always takes Adam).
     pub optimizer: Optimizer,
-    /// Fault of the published code (spec 7.4): time limits stored as terminal states.
+    /// Whether the policy explores by gSDE ([`crate::learners::state_dependent`]) instead of noise at every step: on in the paper's
+    /// table 2, off in its code.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gsde: bool,
+    /// Fault of the published code (hype.md 1): time limits stored as terminal states.
     pub timeouts_are_terminal: bool,
-    /// Fault of the published code (spec 7.11): each outer iteration starts a new episode and explores at random again.
+    /// Fault of the published code (hype.md 3): each outer iteration starts a new episode and explores at random again.
     pub restarts_each_iteration: bool,
 }
 
@@ -147,9 +151,9 @@ pub struct Td3BcConfig {
     pub alpha: f64,
     /// Gradient steps on expert rows alone, cloning, before the first environment step.
     pub bc_steps: u64,
-    /// Fault of the published code (spec 7.4): time limits stored as terminal states.
+    /// Fault of the published code (hype.md 1): time limits stored as terminal states.
     pub timeouts_are_terminal: bool,
-    /// Fault of the published code (spec 7.11): each outer iteration starts a new episode.
+    /// Fault of the published code (hype.md 3): each outer iteration starts a new episode.
     pub restarts_each_iteration: bool,
 }
 
@@ -216,23 +220,23 @@ pub struct BcRegConfig {
     pub batch_size: usize,
 }
 
-/// Faults of the published code that are nobody's parameter (spec section 7); all off unless a preset or a setting says otherwise.
+/// Faults of the published code that are nobody's parameter (docs/algorithms/README.md); all off unless a preset or a setting says otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultsConfig {
-    /// 7.2: BC-Reg draws its "expert" rows from the learner's own replay; with TD3+BC it has no such term at all.
+    /// bc-reg.md 2: BC-Reg draws its "expert" rows from the learner's own replay; with TD3+BC it has no such term at all.
     pub bc_reg_rows_from_replay: bool,
-    /// 7.3: demonstrated actions, and the learner's pairs for the discriminator, stay in environment units while replay, policy
+    /// hype.md 6: demonstrated actions, and the learner's pairs for the discriminator, stay in environment units while replay, policy
     /// and rewards work in [-1, 1].
     pub demonstrations_in_env_units: bool,
-    /// 7.5: the discriminator's episodes start in demonstrated states too, where training episodes do.
+    /// filter.md 3: the discriminator's episodes start in demonstrated states too, where training episodes do.
     pub rollouts_reset_too: bool,
-    /// 7.6: HyPER's discriminator episodes take the training environment, which then goes on with an observation of before them:
+    /// hyper.md 2: HyPER's discriminator episodes take the training environment, which then goes on with an observation of before them:
     /// one step that never was, and an episode cut short, per update.
     pub rollouts_in_training_world: bool,
-    /// 7.12: TD3+BC never mixes expert rows into its batches, whatever `hybrid.schedule` says.
+    /// td3-bc.md 2: TD3+BC never mixes expert rows into its batches, whatever `hybrid.schedule` says.
     pub td3_bc_never_hybrid: bool,
-    /// 7.18: the row that ends an episode holds the first observation of the next one.
+    /// hype.md 7: the row that ends an episode holds the first observation of the next one.
     pub next_observation_after_reset: bool,
 }
 
@@ -268,6 +272,10 @@ pub struct RewardConfig {
     /// What comes after an episode that the task ended is a state of its own, whose cost is learned too (Kostrikov et al. 2018).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absorbing: bool,
+    /// Pairs in units of their channels' deviations over the demonstrations, not in the task's own: so that what moves far is
+    /// no dearer than what moves little.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub normalized: bool,
     /// A run whose discriminator is the reward, for good: nothing adversarial is left. hyper only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,

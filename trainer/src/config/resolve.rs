@@ -1,38 +1,18 @@
 //! From a command line to the resolved configuration: preset < what flags imply < `--config` file < `--set` < explicit flags.
 
+use super::keys::{self, Known};
 use super::presets::{overlay, table, unknown};
 use super::{RunConfig, validate};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
+use serde::de::IntoDeserializer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// Keys that a preset may leave out.
-const OPTIONAL: [&str; 12] = [
-    "sac.actor_hidden",
-    "sac.target_entropy",
-    "sac.target_every",
-    "reward.absorbing",
-    "reward.clip",
-    "reward.from",
-    "demos",
-    "demos_limit",
-    "world_model.max_epochs",
-    "world_model.mean_clip",
-    "world_model.from",
-    "reset.window",
-];
-
-/// Tables whose optional keys exist only where the method has the table.
-const TABLES: [&str; 2] = ["reward", "world_model"];
-
-/// Keys that the command line sets, not a file.
-const RESERVED: [&str; 4] = ["method", "task", "preset", "seeds"];
-
 /// What the user asked for on top of a preset.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Profile; `fixed` where absent.
+    /// Profile; that of `config_file` where absent, else `fixed`.
     pub preset: Option<String>,
     /// A file of the same keys as `config.toml`.
     pub config_file: Option<PathBuf>,
@@ -40,8 +20,8 @@ pub struct Overrides {
     pub set: Vec<String>,
     /// Environment steps per seed.
     pub env_steps: Option<u64>,
-    /// The cohort.
-    pub seeds: Vec<u64>,
+    /// The cohort; that of `config_file` where absent, else seed 0 alone.
+    pub seeds: Option<Vec<u64>>,
     /// Demonstration file.
     pub demos: Option<PathBuf>,
     /// Use the first so many episodes.
@@ -54,33 +34,41 @@ pub struct Overrides {
 
 /// The configuration of `method` on `task`. The task's name must have been checked.
 pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunConfig> {
-    let profile = overrides.preset.as_deref().unwrap_or("fixed");
-    let mut resolved = table(method, task, profile)?;
-    let known = known_keys(&resolved);
-    let mut lay = |layer: Table, origin: &str| {
-        check_keys(&layer, &known, origin)?;
+    let mut of_run = OfRun::default();
+    let mut file = None;
+    if let Some(path) = &overrides.config_file {
+        let mut layer = read(path)?;
+        let command = [("method", Some(method)), ("task", Some(task)), ("preset", overrides.preset.as_deref())];
+        of_run = take_reserved(&mut layer, path, command)?;
+        file = Some((layer, path.display().to_string()));
+    }
+    let profile = overrides.preset.clone().or(of_run.preset).unwrap_or_else(|| "fixed".into());
+    let mut resolved = table(method, task, &profile)?;
+    let known = Known::of(method, task, &resolved);
+    let mut lay = |layer: Table, origin: &str| -> Result<()> {
+        known.check(&layer, origin)?;
         overlay(&mut resolved, layer);
         Ok(())
     };
-    let not_had = |error: Error| error.expected(format!("a method that has it; {method} has not"));
     for (flag, setting) in &overrides.implied {
-        lay(parse_setting(setting)?, flag).map_err(not_had)?;
+        lay(parse_setting(setting)?, flag)?;
     }
-    if let Some(path) = &overrides.config_file {
-        lay(read(path)?, &path.display().to_string())?;
+    if let Some((layer, path)) = file {
+        lay(layer, &path)?;
     }
     for setting in &overrides.set {
         lay(parse_setting(setting)?, "--set")?;
     }
     for (flag, setting) in &overrides.flags {
-        lay(parse_setting(setting)?, flag).map_err(not_had)?;
+        lay(parse_setting(setting)?, flag)?;
     }
     let mut flags = Table::new();
-    for (key, value) in [("method", method), ("task", task), ("preset", profile)] {
+    for (key, value) in [("method", method), ("task", task), ("preset", &profile)] {
         flags.insert(key.into(), Value::String(value.into()));
     }
     let integer = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
-    flags.insert("seeds".into(), Value::Array(overrides.seeds.iter().map(|seed| integer(*seed)).collect()));
+    let seeds = overrides.seeds.clone().or(of_run.seeds).unwrap_or_else(|| vec![0]);
+    flags.insert("seeds".into(), Value::Array(seeds.into_iter().map(integer).collect()));
     if let Some(steps) = overrides.env_steps {
         flags.insert("env_steps".into(), integer(steps));
     }
@@ -91,11 +79,90 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
         flags.insert("demos_limit".into(), integer(limit as u64));
     }
     overlay(&mut resolved, flags);
-    let config: RunConfig = resolved.try_into().map_err(|e: toml::de::Error| {
-        Error::config(format!("a setting of {method} on {task} does not fit: {}", e.message()))
-    })?;
+    let config = typed(resolved)?;
     validate::validate(&config)?;
+    for (flag, setting) in &overrides.flags {
+        if let Some(why) = keys::of(&parse_setting(setting)?).iter().find_map(|key| keys::idle(key, &config)) {
+            return Err(Error::config(format!("{flag} has no effect here")).found(why).hint("leave it out"));
+        }
+    }
     Ok(config)
+}
+
+/// Warnings about what `--set` changes and the run never reads, and about steps that are all exploration.
+pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for setting in &overrides.set {
+        let layer = parse_setting(setting)?;
+        let idle = keys::of(&layer).into_iter().filter_map(|key| Some((keys::idle(&key, config)?, key)));
+        warnings.extend(idle.map(|(why, key)| format!("`{key}` has no effect here: {why}")));
+    }
+    let explores = if config.ppo.is_some() || config.method == "bc" { 0 } else { config.rhythm().exploration_steps };
+    if explores >= config.env_steps {
+        warnings
+            .push(format!("nothing is learned: all {} steps are random exploration ({explores})", config.env_steps));
+    }
+    Ok(warnings)
+}
+
+/// What a run's own `config.toml` says that the command line says too.
+#[derive(Default)]
+struct OfRun {
+    preset: Option<String>,
+    seeds: Option<Vec<u64>>,
+}
+
+/// Takes the keys of the command line out of a run's `config.toml`; they must not contradict it.
+fn take_reserved(layer: &mut Table, path: &Path, command: [(&str, Option<&str>); 3]) -> Result<OfRun> {
+    let mut found = OfRun::default();
+    for (key, asked) in command {
+        let Some(value) = layer.remove(key) else { continue };
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if let Some(asked) = asked.filter(|asked| *asked != value) {
+            return Err(Error::config(format!("{} is of another {key}", path.display()))
+                .expected(asked)
+                .found(value)
+                .hint(format!("ask for that one, or remove the line `{key}` from a copy of the file")));
+        }
+        if key == "preset" {
+            found.preset = Some(value);
+        }
+    }
+    if let Some(seeds) = layer.remove("seeds") {
+        let wrong =
+            || Error::config(format!("`seeds` in {}", path.display())).expected("a list like [0, 1, 2]").found(&seeds);
+        found.seeds = Some(distinct(seeds.clone().try_into().map_err(|_| wrong())?, wrong)?);
+    }
+    Ok(found)
+}
+
+/// The configuration in `resolved`; a value of the wrong kind is refused by its key.
+fn typed(resolved: Table) -> Result<RunConfig> {
+    let resolved = Value::Table(resolved);
+    serde_path_to_error::deserialize(resolved.clone().into_deserializer()).map_err(|error| {
+        let key: String = error.path().to_string().chars().take_while(|letter| *letter != '[').collect();
+        let found = key.split('.').try_fold(&resolved, |value, part| value.as_table()?.get(part));
+        let refused = Error::config(format!("configuration key `{key}` does not fit"));
+        let inner: toml::de::Error = error.into_inner();
+        match found {
+            Some(found) if found.is_table() => refused.source(inner),
+            Some(found) => refused.expected(wanted(inner.message())).found(found),
+            None => refused.source(inner),
+        }
+    })
+}
+
+/// What serde's message says was expected, in the words of a configuration.
+fn wanted(message: &str) -> String {
+    let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected).trim();
+    match expected {
+        "u64" | "usize" | "u32" => "a whole number, 0 or more".into(),
+        "f64" => "a number".into(),
+        "a boolean" => "true or false".into(),
+        "a sequence" => "a list like [256, 256]".into(),
+        "a tuple struct Stage" | "tuple struct Stage with 3 elements" => "stages like [0.2, 0.1, 200_000]".into(),
+        other => other.into(),
+    }
 }
 
 fn read(path: &Path) -> Result<Table> {
@@ -127,66 +194,32 @@ fn parse_setting(setting: &str) -> Result<Table> {
     Ok(table)
 }
 
-fn known_keys(preset: &Table) -> Vec<String> {
-    let mut keys = keys(preset);
-    let has_table = |key: &&&str| {
-        let table = key.split_once('.').map_or("", |(table, _)| table);
-        !TABLES.contains(&table) || preset.contains_key(table)
-    };
-    keys.extend(OPTIONAL.iter().filter(has_table).map(|key| (*key).into()));
-    if !keys.contains(&"reset.schedule".into()) {
-        keys.retain(|key| key != "reset.window");
-    }
-    keys
-}
-
-/// The paths of all settings of a table.
-fn keys(table: &Table) -> Vec<String> {
-    let mut keys = Vec::new();
-    walk(table, "", &mut |key, _| keys.push(key));
-    keys
-}
-
-fn walk(table: &Table, prefix: &str, visit: &mut impl FnMut(String, &Value)) {
-    for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            Value::Table(inner) => walk(inner, &path, visit),
-            _ => visit(path, value),
-        }
-    }
-}
-
-fn check_keys(layer: &Table, known: &[String], place: &str) -> Result<()> {
-    for key in keys(layer) {
-        if RESERVED.contains(&key.as_str()) {
-            return Err(Error::config(format!("{place} sets `{key}`")).hint("give it on the command line instead"));
-        }
-        if !known.contains(&key) {
-            let error = Error::config(format!("unknown configuration key `{key}` in {place}"));
-            return Err(match nearest(&key, known.iter().map(String::as_str)) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(format!("the keys are {}", known.join(", "))),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// The first setting in which two configurations differ, with its value in either; `None` where they agree.
 pub fn difference(one: &RunConfig, other: &RunConfig) -> Result<Option<(String, String, String)>> {
     let [one, other] = [leaves(one)?, leaves(other)?];
+    let text = |value: Option<&String>| value.map_or_else(|| "nothing".to_owned(), String::clone);
+    Ok(differences(&one, &other).next().map(|(key, one, other)| (key.clone(), text(one), text(other))))
+}
+
+/// The keys of two configurations' [`settings`] whose values differ, with either's value, in their order.
+pub fn differences<'a>(
+    one: &'a BTreeMap<String, String>,
+    other: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = (&'a String, Option<&'a String>, Option<&'a String>)> {
     let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-    let value = |of: &BTreeMap<String, String>, key: &String| of.get(key).cloned().unwrap_or_else(|| "nothing".into());
-    let differ = keys.into_iter().find(|key| one.get(*key) != other.get(*key));
-    Ok(differ.map(|key| (key.clone(), value(&one, key), value(&other, key))))
+    keys.into_iter().map(|key| (key, one.get(key), other.get(key))).filter(|(_, one, other)| one != other)
 }
 
 fn leaves(config: &RunConfig) -> Result<BTreeMap<String, String>> {
     let table = Table::try_from(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
-    let mut leaves = BTreeMap::new();
-    walk(&table, "", &mut |key, value| drop(leaves.insert(key, value.to_string())));
-    Ok(leaves)
+    Ok(settings(&table))
+}
+
+/// All settings of a configuration by their keys, as text.
+pub fn settings(table: &Table) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    keys::walk(table, "", &mut |key, value| drop(settings.insert(key, value.to_string())));
+    settings
 }
 
 /// Seeds of one run: far beyond any experiment, small enough to be listed.
@@ -196,24 +229,34 @@ const LARGEST_COHORT: u64 = 10_000;
 pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
     let wrong =
         || Error::config(format!("--seeds {text}")).expected("a seed (3), a half-open range (0..5) or a list (0,4)");
-    let number = |part: &str| part.trim().parse::<u64>().map_err(|_| wrong());
+    let number = |part: &str| {
+        let found = || wrong().found(format!("`{}`, which is no seed from 0 to 2^63 - 1", part.trim()));
+        part.trim().parse::<u64>().ok().filter(|seed| i64::try_from(*seed).is_ok()).ok_or_else(found)
+    };
     let seeds: Vec<u64> = match text.split_once("..") {
         Some((from, to)) => {
             let (from, to) = (number(from)?, number(to)?);
-            if to.saturating_sub(from) > LARGEST_COHORT {
+            if from >= to {
+                return Err(wrong().found(format!("no seed from {from} up to, but not with, {to}")));
+            }
+            if to - from > LARGEST_COHORT {
                 return Err(wrong().found(format!("{} seeds, more than {LARGEST_COHORT}", to - from)));
             }
             (from..to).collect()
         }
         None => text.split(',').map(number).collect::<Result<_>>()?,
     };
-    let mut unique = seeds.clone();
-    unique.sort_unstable();
-    unique.dedup();
-    if seeds.is_empty() || unique.len() != seeds.len() || seeds.iter().any(|seed| i64::try_from(*seed).is_err()) {
-        return Err(wrong().found("no seed, the same one twice, or one beyond 2^63 - 1"));
+    distinct(seeds, wrong)
+}
+
+/// A cohort has a seed, and none twice.
+fn distinct(seeds: Vec<u64>, wrong: impl Fn() -> Error) -> Result<Vec<u64>> {
+    let mut seen = BTreeSet::new();
+    match seeds.iter().find(|seed| !seen.insert(**seed)) {
+        Some(twice) => Err(wrong().found(format!("seed {twice} twice"))),
+        None if seeds.is_empty() => Err(wrong().found("no seed")),
+        None => Ok(seeds),
     }
-    Ok(seeds)
 }
 
 /// An error for a method name that does not exist.

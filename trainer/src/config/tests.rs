@@ -2,7 +2,7 @@ use super::*;
 
 fn resolved(method: &str, task: &str, set: &[&str]) -> crate::error::Result<RunConfig> {
     let set = set.iter().map(|s| (*s).to_string()).collect();
-    resolve(method, task, &Overrides { set, seeds: vec![0], ..Overrides::default() })
+    resolve(method, task, &Overrides { set, seeds: Some(vec![0]), ..Overrides::default() })
 }
 
 #[test]
@@ -10,7 +10,8 @@ fn every_preset_resolves_and_survives_its_own_file() {
     for method in METHODS.into_iter().chain(["expert"]) {
         for task in ["hopper", "walker2d", "half-cheetah", "ant", "humanoid", "pendulum", "hopper-v4"] {
             for profile in PROFILES.into_iter().chain((method == "hyper").then_some("small")) {
-                let overrides = Overrides { preset: Some(profile.into()), seeds: vec![1, 2], ..Overrides::default() };
+                let overrides =
+                    Overrides { preset: Some(profile.into()), seeds: Some(vec![1, 2]), ..Overrides::default() };
                 let config = resolve(method, task, &overrides).unwrap();
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{method} {task} {profile}");
@@ -30,15 +31,33 @@ fn every_preset_resolves_and_survives_its_own_file() {
 #[test]
 fn profiles_differ_where_the_sources_do() {
     let profile = |name: &str| {
-        resolve("hype", "hopper", &Overrides { preset: Some(name.into()), seeds: vec![0], ..Overrides::default() })
-            .unwrap()
+        resolve(
+            "hype",
+            "hopper",
+            &Overrides { preset: Some(name.into()), seeds: Some(vec![0]), ..Overrides::default() },
+        )
+        .unwrap()
     };
     let (fixed, code, paper) = (profile("fixed"), profile("code"), profile("paper"));
     assert_eq!(fixed.hybrid.schedule, [Stage(0.2, 0.1, 200_000), Stage(0.1, 0.01, 1_000_000)]);
     assert!(!fixed.sac.timeouts_are_terminal && code.sac.timeouts_are_terminal);
     assert_eq!(code.sac.learning_rate_schedule, RateSchedule::Sawtooth);
+    assert_eq!([&fixed, &code, &paper].map(|config| config.sac.gsde), [false, false, true]);
     let period = |config: &RunConfig| config.reward.as_ref().unwrap().update_every;
     assert_eq!((period(&fixed), period(&code), period(&paper)), (5_000, 5_000, 10_000));
+}
+
+#[test]
+fn half_cheetahs_discriminator_sees_deviations_and_no_others() {
+    for method in ["hype", "mm", "hyper"] {
+        let normalized = |task: &str, profile: &str| {
+            let overrides = Overrides { preset: Some(profile.into()), ..Overrides::default() };
+            resolve(method, task, &overrides).unwrap().reward.unwrap().normalized
+        };
+        assert!(normalized("half-cheetah", "fixed") && normalized("half-cheetah-backward", "fixed"), "{method}");
+        assert!(!normalized("hopper", "fixed") && !normalized("half-cheetah", "code"), "{method}");
+        assert!(!normalized("half-cheetah", "paper"), "{method}");
+    }
 }
 
 #[test]
@@ -77,7 +96,17 @@ fn settings_override_and_wrong_ones_are_named() {
     for (set, words) in [
         ("sac.batchsize=128", ["sac.batchsize", "did you mean `sac.batch_size`"]),
         ("sac.discount=1.5", ["sac.discount", "found 1.5"]),
-        ("sac.hidden=3", ["does not fit", "expected a sequence"]),
+        ("sac.gsde=1", ["`sac.gsde`", "true or false"]),
+        ("sac.hidden=3", ["`sac.hidden`", "a list like"]),
+        ("sac.hidden=[64, -3]", ["`sac.hidden`", "found [64, -3]"]),
+        ("sac.batch_size=abc", ["`sac.batch_size`", "a whole number"]),
+        ("reward.learning_rate=fast", ["`reward.learning_rate`", "found \"fast\""]),
+        ("sac.optimizer=sgd", ["`sac.optimizer`", "optimistic-adam"]),
+        ("hybrid.schedule=[[0.5,0.1]]", ["`hybrid.schedule`", "stages like"]),
+        ("sac.nonsense=1", ["sac.nonsense", "the keys there are"]),
+        ("nonsense=1", ["nonsense", "and tables"]),
+        ("world_model.members=3", ["hype has no setting `world_model.members`", "or hyper"]),
+        ("bc_reg.weight=3", ["hype has no setting", "or bc-reg"]),
         ("env.tremble=-0.5", ["env.tremble", "0 to 1"]),
         ("task=\"ant\"", ["task", "command line"]),
         ("hello", ["--set hello", "key=value"]),
@@ -88,7 +117,69 @@ fn settings_override_and_wrong_ones_are_named() {
         let text = error.to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{set}: {text}");
     }
+    let error = |method, set: &[&str]| resolved(method, "hopper", set).unwrap_err().to_string();
+    assert!(error("bc", &["sac.gsde=true"]).contains("`sac.gsde`"), "{}", error("bc", &["sac.gsde=true"]));
+    assert!(error("mm", &["sac.gsde=true", "sac.actor_hidden=[]"]).contains("without hidden layers"));
     assert!(resolved("hyp", "hopper", &[]).unwrap_err().to_string().contains("did you mean `hype`"));
+}
+
+/// A run can be repeated from the `config.toml` that it wrote.
+#[test]
+fn every_runs_own_file_gives_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    for (method, profiles) in METHODS.map(|method| (method, &["fixed", "code", "paper"][..])) {
+        for (task, profile) in ["hopper", "walker2d"].iter().flat_map(|task| profiles.iter().map(move |p| (*task, *p)))
+        {
+            let preset = Overrides { preset: Some(profile.into()), seeds: Some(vec![1, 2]), ..Overrides::default() };
+            let config = resolve(method, task, &preset).unwrap();
+            std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+            let from_file = || Overrides { config_file: Some(file.clone()), ..Overrides::default() };
+            assert_eq!(resolve(method, task, &from_file()).unwrap(), config, "{method} {task} {profile}");
+            let seeds = Overrides { seeds: Some(vec![7]), ..from_file() };
+            assert_eq!(resolve(method, task, &seeds).unwrap(), RunConfig { seeds: vec![7], ..config });
+            let error = resolve(method, "ant", &from_file()).unwrap_err().to_string();
+            assert!(error.contains("of another task") && error.contains("expected ant"), "{error}");
+            let other = if profile == "code" { "fixed" } else { "code" };
+            let error = resolve(method, task, &Overrides { preset: Some(other.into()), ..from_file() }).unwrap_err();
+            assert!(error.to_string().contains("of another preset"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn settings_that_are_never_read_are_named() {
+    let warned = |method: &str, set: &[&str]| {
+        let set = set.iter().map(ToString::to_string).collect();
+        let overrides = Overrides { set, ..Overrides::default() };
+        idle_settings(&overrides, &resolve(method, "hopper", &overrides).unwrap()).unwrap().join("; ")
+    };
+    for (method, set, word) in [
+        ("bc", &["reset.probability=1.0"][..], "reset.probability"),
+        ("bc", &["sac.discount=0.9"], "cloning reads"),
+        ("hype", &["learner=td3-bc", "sac.hidden=[8]"], "a table of its own"),
+        ("hype", &["td3_bc.alpha=1.0"], "learner=td3-bc"),
+        ("mm", &["faults.bc_reg_rows_from_replay=true"], "bc-reg"),
+        ("mm", &["reward.reduction=max"], "one network"),
+        ("hyper", &["imagination.reward=task", "reward.learning_rate=1.0"], "the task's"),
+        ("hyper", &["world_model.rate_batches=10"], "constant"),
+        ("hyper", &["sac.learn_temperature=false", "sac.target_entropy=1.0"], "not learned"),
+    ] {
+        assert!(warned(method, set).contains(word), "{method} {set:?}: {}", warned(method, set));
+    }
+    let read = ["sac.hidden=[8]", "reward.members=2", "reward.reduction=max", "reset.probability=0.5", "env_steps=900"];
+    assert_eq!(warned("mm", &read), "");
+    assert!(warned("mm", &["env_steps=100"]).contains("all 100 steps are random exploration"));
+    assert_eq!(warned("bc", &["env_steps=9"]), "", "cloning takes none");
+    let flags = vec![("--disc-from", "hyper.pairs=policy-buffer".to_owned())];
+    let error = |flags| resolve("hyper", "hopper", &Overrides { flags, ..Overrides::default() }).map(drop);
+    assert!(error(flags.clone()).is_ok());
+    let with = [flags, vec![("--reward", "imagination.reward=task".into())]].concat();
+    let error = error(with).unwrap_err().to_string();
+    assert!(error.contains("--disc-from has no effect") && error.contains("nobody learns one"), "{error}");
+    let flag = vec![("--world-model", "world_model.from=x".to_owned())];
+    let error = resolve("mm", "hopper", &Overrides { flags: flag, ..Overrides::default() }).unwrap_err().to_string();
+    assert!(error.contains("mm has no --world-model") && error.contains("hyper"), "{error}");
 }
 
 #[test]
@@ -96,6 +187,12 @@ fn seeds_are_one_a_range_or_a_list() {
     assert_eq!(parse_seeds("3").unwrap(), [3]);
     assert_eq!(parse_seeds("0..5").unwrap(), [0, 1, 2, 3, 4]);
     assert_eq!(parse_seeds("0,4").unwrap(), [0, 4]);
+    for (wrong, word) in
+        [("5..3", "from 5 up to"), ("0,4,0", "seed 0 twice"), ("0,b", "`b`"), ("9223372036854775808", "2^63")]
+    {
+        let error = parse_seeds(wrong).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
     for wrong in ["", "a", "5..5", "1,1", "-1", "0..x"] {
         assert!(parse_seeds(wrong).is_err(), "{wrong}");
     }

@@ -16,6 +16,12 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     if config.ppo.is_none() {
         validate_sac(&config.sac)?;
     }
+    if config.sac.gsde && config.learner == LearnerKind::Sac {
+        let learns = !["bc", "iq-learn"].contains(&&*config.method);
+        check("sac.gsde", "true", learns, &format!("false: the policy of {} has no such noise", config.method))?;
+        let has_features = !config.sac.actor_widths().is_empty();
+        check("sac.gsde", "true", has_features, "false: an actor without hidden layers has no features")?;
+    }
     if let Some(td3_bc) = &config.td3_bc {
         validate_td3_bc(td3_bc)?;
     }

@@ -8,6 +8,9 @@ use std::ops::Range;
 /// The dataset of [`Demonstrations::step_numbers`].
 pub(super) const STEP_NUMBERS: &str = "infos/step";
 
+/// What is said where a file has no rewards.
+pub(super) const WITHOUT_REWARDS: &str = "no `rewards`: returns say nothing here; imitation does not need them";
+
 /// What the file formats have in common, unchecked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Columns {
@@ -17,7 +20,8 @@ pub(super) struct Columns {
     pub(super) actions: Vec<f32>,
     /// Absent where the file leaves them to be taken from the following row.
     pub(super) next_observations: Option<Vec<f32>>,
-    pub(super) rewards: Vec<f32>,
+    /// Absent where the file has none: imitation needs none.
+    pub(super) rewards: Option<Vec<f32>>,
     pub(super) terminals: Vec<bool>,
     pub(super) timeouts: Vec<bool>,
     pub(super) states: Option<PhysicsStates>,
@@ -32,7 +36,9 @@ impl Columns {
         if let Some(next) = &mut self.next_observations {
             next.truncate(steps * self.obs_dim);
         }
-        self.rewards.truncate(steps);
+        if let Some(rewards) = &mut self.rewards {
+            rewards.truncate(steps);
+        }
         self.terminals.truncate(steps);
         self.timeouts.truncate(steps);
         if let Some(states) = &mut self.states {
@@ -51,6 +57,10 @@ pub(super) fn assemble(
     attributes: BTreeMap<String, String>,
     origin: &str,
 ) -> Result<Demonstrations> {
+    if columns.rewards.is_none() {
+        columns.rewards = Some(vec![0.0; columns.terminals.len()]);
+        columns.warnings.push(WITHOUT_REWARDS.to_owned());
+    }
     check_lengths(&columns, origin)?;
     let episodes = episodes_of(&columns.terminals, &columns.timeouts);
     check_finite(&columns, &episodes, origin)?;
@@ -72,7 +82,7 @@ pub(super) fn assemble(
         observations: columns.observations,
         actions_env: columns.actions,
         next_observations: columns.next_observations.unwrap_or_default(),
-        rewards: columns.rewards,
+        rewards: columns.rewards.unwrap_or_default(),
         terminals: columns.terminals,
         timeouts: columns.timeouts,
         episodes,
@@ -99,7 +109,7 @@ fn check_lengths(columns: &Columns, origin: &str) -> Result<()> {
     }
     let mut lengths = vec![
         ("actions", columns.actions.len() / columns.act_dim),
-        ("rewards", columns.rewards.len()),
+        ("rewards", columns.rewards.as_ref().map_or(steps, Vec::len)),
         ("terminals", columns.terminals.len()),
         ("timeouts", columns.timeouts.len()),
     ];
@@ -153,6 +163,7 @@ fn derive_next_observations(
     origin: &str,
 ) -> Result<Vec<Range<usize>>> {
     let mut kept = Columns { obs_dim: columns.obs_dim, act_dim: columns.act_dim, ..Columns::default() };
+    kept.rewards = columns.rewards.as_ref().map(|_| Vec::new());
     kept.states =
         columns.states.as_ref().map(|s| PhysicsStates { nq: s.nq, nv: s.nv, qpos: Vec::new(), qvel: Vec::new() });
     let (obs_dim, act_dim) = (columns.obs_dim, columns.act_dim);
@@ -166,7 +177,7 @@ fn derive_next_observations(
         if rows.start == end {
             continue;
         }
-        let start = kept.rewards.len();
+        let start = kept.terminals.len();
         for row in rows.start..end {
             // After a terminal step nothing follows; its own observation stands in, and the value there is zero.
             let following = if row + 1 < rows.end { row + 1 } else { row };
@@ -174,14 +185,16 @@ fn derive_next_observations(
         }
         kept.observations.extend_from_slice(&columns.observations[rows.start * obs_dim..end * obs_dim]);
         kept.actions.extend_from_slice(&columns.actions[rows.start * act_dim..end * act_dim]);
-        kept.rewards.extend_from_slice(&columns.rewards[rows.start..end]);
+        if let (Some(to), Some(from)) = (&mut kept.rewards, &columns.rewards) {
+            to.extend_from_slice(&from[rows.start..end]);
+        }
         kept.terminals.extend_from_slice(&columns.terminals[rows.start..end]);
         kept.timeouts.extend((rows.start..end).map(|row| row + 1 == end && !terminated));
         if let (Some(to), Some(from)) = (&mut kept.states, &columns.states) {
             to.qpos.extend_from_slice(&from.qpos[rows.start * from.nq..end * from.nq]);
             to.qvel.extend_from_slice(&from.qvel[rows.start * from.nv..end * from.nv]);
         }
-        ranges.push(start..kept.rewards.len());
+        ranges.push(start..kept.terminals.len());
     }
     if ranges.is_empty() {
         return Err(Error::data(format!("{origin}: no episode of two steps or more"))
@@ -233,7 +246,7 @@ fn check_finite(columns: &Columns, episodes: &[Range<usize>], origin: &str) -> R
     let find64 = |values: &[f64]| values.iter().position(|v| !v.is_finite()).map(|i| (i, values[i].to_string()));
     check("observations", columns.obs_dim, find32(&columns.observations))?;
     check("actions", columns.act_dim, find32(&columns.actions))?;
-    check("rewards", 1, find32(&columns.rewards))?;
+    check("rewards", 1, find32(columns.rewards.as_deref().unwrap_or_default()))?;
     if let Some(next) = &columns.next_observations {
         check("next_observations", columns.obs_dim, find32(next))?;
     }
@@ -255,7 +268,7 @@ mod tests {
             observations: (0..steps).map(|i| i as f32).collect(),
             actions: vec![0.5; steps],
             next_observations: Some((1..=steps).map(|i| i as f32).collect()),
-            rewards: vec![1.0; steps],
+            rewards: Some(vec![1.0; steps]),
             terminals: vec![false; steps],
             timeouts: vec![false; steps],
             ..Columns::default()
@@ -304,7 +317,7 @@ mod tests {
         );
         let infinite = fault(|t| t.actions[0] = f32::INFINITY);
         assert!(infinite.contains("`actions`, row 0 (episode 0)") && infinite.contains("inf"), "{infinite}");
-        let short = fault(|t| t.rewards.truncate(5));
+        let short = fault(|t| t.rewards.as_mut().unwrap().truncate(5));
         assert!(
             short.contains("`rewards`") && short.contains("expected 6 rows") && short.contains("found 5 rows"),
             "{short}"

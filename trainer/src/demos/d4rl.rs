@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(Columns, BTreeMap<String, String>)> {
     let has = |dataset: &str| names.iter().any(|name| name == dataset);
-    for dataset in ["observations", "actions", "rewards", "terminals"] {
+    for dataset in ["observations", "actions", "terminals"] {
         if !has(dataset) {
             return Err(missing(dataset, names, origin));
         }
@@ -49,7 +49,7 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
         observations: observations.into_f32(),
         actions: actions.into_f32(),
         next_observations,
-        rewards: reader.array("rewards")?.into_column()?,
+        rewards: has("rewards").then(|| reader.array("rewards")?.into_column()).transpose()?,
         terminals,
         timeouts,
         states,
@@ -69,6 +69,6 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
 pub(super) fn missing(dataset: &str, names: &[String], origin: &str) -> Error {
     let found = if names.is_empty() { "no dataset at all".to_owned() } else { names[..names.len().min(12)].join(", ") };
     Error::data(format!("{origin}: dataset `{dataset}` is missing"))
-        .expected("observations, actions, rewards and terminals (D4RL), or groups episode_0, episode_1, … (Minari)")
+        .expected("observations, actions and terminals (D4RL), or groups episode_0, episode_1, … (Minari)")
         .found(found)
 }

@@ -173,6 +173,11 @@ with h5py.File(os.path.join(out, 'minari.hdf5'), 'w') as f:
         g['infos/qpos'] = tail(qpos, qpos[0]); g['infos/qvel'] = tail(qvel, qvel[0])
 arrays = dict(observations=obs.astype('f4'), actions=np.asfortranarray(act.astype('f4')), next_observations=np.asfortranarray(nxt),
     rewards=rew, terminals=term, timeouts=tout.astype('u1'), seed=np.zeros(n, 'u1'), qpos=qpos, qvel=qvel)
+d4rl('bare.hdf5')
+with h5py.File(os.path.join(out, 'bare.hdf5'), 'a') as f: del f['rewards']
+with h5py.File(os.path.join(out, 'minari.hdf5')) as f, h5py.File(os.path.join(out, 'bare-minari.hdf5'), 'w') as g:
+    for e in f: f.copy(e, g); del g[e]['rewards']; g[e]['infos/rewards'] = np.zeros(1)
+np.savez(os.path.join(out, 'bare.npz'), **{k: v for k, v in arrays.items() if k != 'rewards'})
 np.savez(os.path.join(out, 'plain.npz'), **arrays); np.savez_compressed(os.path.join(out, 'small.npz'), **arrays)
 ";
     run_python(&python, script, &[folder.path()]);
@@ -193,6 +198,12 @@ np.savez(os.path.join(out, 'plain.npz'), **arrays); np.savez_compressed(os.path.
             assert_eq!(found.attributes["algorithm"], "SAC");
             assert!(!found.attributes.contains_key("seed"), "a number is not a text: {:?}", found.attributes);
         }
+    }
+    for name in ["bare.hdf5", "bare-minari.hdf5", "bare.npz"] {
+        let found = read(&folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((&found.observations, &found.rewards), (&expected.observations, &vec![0.0; 5]), "{name}");
+        let warnings = found.inspect(None).warnings;
+        assert_eq!(warnings.iter().filter(|warning| warning.contains("rewards")).count(), 1, "{name}: {warnings:?}");
     }
     let archive = std::fs::read(folder.path().join("small.npz")).unwrap();
     let damaged = folder.path().join("damaged.npz");

@@ -1,7 +1,7 @@
 //! Whether demonstrations fit a task: everything that can be known before a training starts.
 
 use super::Demonstrations;
-use crate::envs::{self, Task};
+use crate::envs::{self, Channel, Task};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -26,6 +26,7 @@ pub fn check_fit(demonstrations: &Demonstrations, task: &Task) -> Result<Vec<Str
         check_channels(demonstrations, task, other)?;
     }
     check_bounds(demonstrations, task)?;
+    check_observations(demonstrations, task)?;
     check_control_period(demonstrations, task, recorded_on.as_ref())?;
     check_success(demonstrations, task)?;
     Ok(demonstrations.inspect(Some(task.horizon)).warnings)
@@ -87,6 +88,38 @@ fn check_bounds(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
     .expected(format!("`{name}` from {} to {}", low[channel], high[channel]))
     .found(demonstrations.action_env(row)[channel])
     .hint("actions are in the task's own units: rescale a file that is in others, and clip where the recorder's simulator did"))
+}
+
+/// What no task's observation comes near: another unit, or damage.
+const LARGEST_OBSERVATION: f32 = 1e6;
+
+fn check_observations(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
+    let bounds = |channel: &Channel| {
+        let (low, high) =
+            (channel.low.map_or(f32::MIN, |low| low as f32), channel.high.map_or(f32::MAX, |high| high as f32));
+        let slack = BOUNDS_SLACK * (high - low).min(LARGEST_OBSERVATION);
+        ((low - slack).max(-LARGEST_OBSERVATION), (high + slack).min(LARGEST_OBSERVATION))
+    };
+    let bounds: Vec<(f32, f32)> = task.observation.iter().map(bounds).collect();
+    let outside = |row: &[f32]| (0..row.len()).find(|c| row[*c] < bounds[*c].0 || row[*c] > bounds[*c].1);
+    for (name, values) in
+        [("observations", &demonstrations.observations), ("next_observations", &demonstrations.next_observations)]
+    {
+        let rows = values.chunks_exact(demonstrations.obs_dim).enumerate();
+        let mut found = rows.filter_map(|(row, values)| Some((row, outside(values)?, values))).peekable();
+        let Some((row, channel, values)) = found.peek().copied() else { continue };
+        let channel_name = &task.observation[channel].name;
+        return Err(Error::data(format!(
+            "{}: {} rows of `{name}` are no observations of {}, the first is row {row}",
+            demonstrations.described(),
+            found.count(),
+            task.id
+        ))
+        .expected(format!("`{channel_name}` from {} to {}", bounds[channel].0, bounds[channel].1))
+        .found(values[channel])
+        .hint("observations are in the task's own units and order; a damaged file looks like this too"));
+    }
+    Ok(())
 }
 
 /// By the file's word, by the task that it names, and by its states.
@@ -305,6 +338,34 @@ mod tests {
         );
         demonstrations.actions_env[9] = -2.5;
         refused(&demonstrations, &["1 of 200 actions", "row 9", "from -2 to 2", "found -2.5"]);
+    }
+
+    #[test]
+    fn observations_that_cannot_be_are_refused() {
+        let mut demonstrations = turning(200, 1.0, 0.05, -0.5);
+        let (observation, width) = (&mut demonstrations.observations, demonstrations.obs_dim);
+        observation[5 * width] = 1.01;
+        assert!(check_fit(&demonstrations, &envs::task("pendulum").unwrap()).is_ok(), "within a hundredth");
+        demonstrations.observations[8 * width + 2] = 8.5;
+        refused(&demonstrations, &["1 rows of `observations`", "row 8", "from -8", "found 8.5"]);
+        // Without bounds of its own a channel is still no 10³⁰.
+        let mut hopper =
+            Demonstrations { obs_dim: 11, observations: vec![0.5; 200 * 11], ..turning(200, 1.0, 0.05, -0.5) };
+        hopper.next_observations = hopper.observations.clone();
+        let hopper_task = envs::task("hopper").unwrap();
+        assert!(check_observations(&hopper, &hopper_task).is_ok());
+        hopper.next_observations[7 * 11 + 3] = -1e30;
+        let error = check_observations(&hopper, &hopper_task).unwrap_err().to_string();
+        assert!(error.contains("`next_observations`") && error.contains("row 7"), "{error}");
+    }
+
+    #[test]
+    fn episodes_beyond_the_horizon_are_warned_about() {
+        let warnings = check_fit(&turning(400, 1.0, 0.05, -0.5), &envs::task("pendulum").unwrap()).unwrap();
+        assert!(
+            warnings.iter().any(|w| w.contains("longer than the horizon of 200 steps, the longest has 400")),
+            "{warnings:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a demonstration file holds, for people and for scripts.
 
 use super::Demonstrations;
+use super::assemble::WITHOUT_REWARDS;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,6 +111,15 @@ impl Demonstrations {
             // Where the last step was dropped, nobody knows how long the episode was.
             let known = |rows: &&Range<usize>| self.step_numbers.is_none() || self.terminals[rows.end - 1];
             let lengths = || self.episodes.iter().filter(known).map(|rows| self.recorded_steps(rows));
+            let long = lengths().filter(|steps| *steps > horizon).count();
+            if long > 0 {
+                warnings.push(format!(
+                    "{long} of {} episodes are longer than the horizon of {horizon} steps, the longest has {}: where one ends and the \
+                     next begins is not flagged there (`timeouts`), and the step between them is learned as if it had happened",
+                    self.episodes.len(),
+                    lengths().max().unwrap_or(0)
+                ));
+            }
             let short = lengths().filter(|steps| *steps < horizon).count();
             if short > 0 {
                 let later = match self.episodes.iter().map(|rows| self.recorded_steps(rows)).max() {
@@ -143,7 +153,8 @@ impl Demonstrations {
         if broken > 0 {
             warnings.push(format!("{broken} rows of `next_observations` differ from the next row of `observations`"));
         }
-        if self.rewards.iter().all(|reward| *reward == 0.0) {
+        let told = self.warnings.iter().any(|warning| warning == WITHOUT_REWARDS);
+        if !told && self.rewards.iter().all(|reward| *reward == 0.0) {
             warnings.push("all rewards are 0: returns say nothing here".to_owned());
         }
         warnings

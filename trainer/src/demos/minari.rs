@@ -14,8 +14,10 @@ pub(super) fn episode_numbers(names: &[String]) -> Vec<u64> {
 }
 
 pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(Columns, BTreeMap<String, String>)> {
-    let mut columns = Columns { next_observations: Some(Vec::new()), ..Columns::default() };
     let known: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let with_rewards = episode_numbers(names).iter().any(|n| known.contains(format!("episode_{n}/rewards").as_str()));
+    let rewards = with_rewards.then(Vec::new);
+    let mut columns = Columns { next_observations: Some(Vec::new()), rewards, ..Columns::default() };
     let mut without_state = 0;
     for number in episode_numbers(names) {
         let path = |dataset: &str| format!("episode_{number}/{dataset}");
@@ -31,7 +33,7 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
                     ));
             }
         }
-        for dataset in ["observations", "actions", "rewards", "terminations", "truncations"] {
+        for dataset in ["observations", "actions", "terminations", "truncations"] {
             if !known.contains(path(dataset).as_str()) {
                 return Err(missing(&path(dataset), names, origin));
             }
@@ -59,10 +61,14 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
                 .found(format!("{rows} rows")))
         };
         check("observations", observations.shape[0], steps + 1)?;
-        let rewards = reader.array(&path("rewards"))?.into_column()?;
+        let rewards = match (with_rewards, known.contains(path("rewards").as_str())) {
+            (false, _) => None,
+            (true, true) => Some(reader.array(&path("rewards"))?.into_column()?),
+            (true, false) => return Err(missing(&path("rewards"), names, origin).hint("other episodes have theirs")),
+        };
         let terminals = reader.array(&path("terminations"))?.into_flags()?;
         let mut timeouts = reader.array(&path("truncations"))?.into_flags()?;
-        check("rewards", rewards.len(), steps)?;
+        check("rewards", rewards.as_ref().map_or(steps, Vec::len), steps)?;
         check("terminations", terminals.len(), steps)?;
         check("truncations", timeouts.len(), steps)?;
         if steps == 0 {
@@ -78,7 +84,9 @@ pub(super) fn read(reader: &Reader, names: &[String], origin: &str) -> Result<(C
             next.extend_from_slice(&values[obs_dim..]);
         }
         columns.actions.extend(actions.into_f32());
-        columns.rewards.extend(rewards);
+        if let (Some(all), Some(rewards)) = (&mut columns.rewards, rewards) {
+            all.extend(rewards);
+        }
         columns.terminals.extend(terminals);
         columns.timeouts.extend(timeouts);
         if known.contains(path("infos/qpos").as_str()) && known.contains(path("infos/qvel").as_str()) {

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Largest magnitude of an action in unit coordinates: the inverse of tanh stays finite (spec: the published loader
+/// Largest magnitude of an action in unit coordinates: the inverse of tanh stays finite (the published loader
 /// clips there too).
 pub const UNIT_ACTION_LIMIT: f32 = 1.0 - 1e-6;
 

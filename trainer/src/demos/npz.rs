@@ -88,13 +88,13 @@ fn columns(mut arrays: BTreeMap<String, Array>, origin: &str) -> Result<(Columns
     let mut take = |key: &str| {
         arrays.remove(key).ok_or_else(|| {
             Error::data(format!("{origin}: array `{key}` is missing"))
-                .expected("observations, actions, rewards, terminals")
+                .expected("observations, actions, terminals")
                 .found(if found.is_empty() { "none of the known names" } else { &found })
         })
     };
     let mut warnings = Vec::new();
     let (observations, actions) = (take("observations")?, take("actions")?);
-    let rewards = take("rewards")?.into_column()?;
+    let rewards = take("rewards").ok().map(Array::into_column).transpose()?;
     let terminals = take("terminals")?.into_flags()?;
     let timeouts = match take("timeouts") {
         Ok(array) => array.into_flags()?,

@@ -50,7 +50,7 @@ impl Recorder {
         if let Some(next) = &mut self.columns.next_observations {
             next.extend_from_slice(step.next_observation);
         }
-        self.columns.rewards.push(step.reward as f32);
+        self.columns.rewards.get_or_insert_default().push(step.reward as f32);
         self.columns.terminals.push(step.terminated);
         self.columns.timeouts.push(step.truncated && !step.terminated);
         if let (Some(states), Some((qpos, qvel))) = (&mut self.columns.states, step.state) {
@@ -61,7 +61,7 @@ impl Recorder {
 
     /// Keeps the episode that just ended. One that was stopped without an ending of its own counts as cut by a time limit.
     pub fn keep_episode(&mut self) {
-        let steps = self.columns.rewards.len();
+        let steps = self.columns.terminals.len();
         if steps > self.kept_steps {
             self.columns.timeouts[steps - 1] = !self.columns.terminals[steps - 1];
             self.kept_steps = steps;

@@ -215,7 +215,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets an episode that is over run on, as the published code's environments do when nobody starts another (spec 7.6): where
+    /// Lets an episode that is over run on, as the published code's environments do when nobody starts another (hyper.md 2): where
     /// its time was up, the next step ends it again.
     pub fn run_on(&mut self) {
         if self.phase == Phase::Over {

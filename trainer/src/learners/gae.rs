@@ -67,7 +67,7 @@ mod tests {
         check(Ending::Truncated, TimeLimits::Bootstrap, [3.4, 2.5, 3.9]);
     }
 
-    /// The two published treatments of a time limit give other numbers: terminal (spec 7.4), and the step left out.
+    /// The two published treatments of a time limit give other numbers: terminal (hype.md 1), and the step left out.
     #[test]
     fn the_switches_for_time_limits_differ() {
         check(Ending::Truncated, TimeLimits::Terminal, [0.16, -2.0, 3.9]);

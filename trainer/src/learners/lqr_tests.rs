@@ -115,6 +115,7 @@ fn sac_solves_a_linear_quadratic_problem() {
         learn_temperature: false,
         target_entropy: None,
         optimizer: Optimizer::Adam,
+        gsde: false,
         timeouts_are_terminal: false,
         restarts_each_iteration: false,
     };

@@ -21,6 +21,8 @@ pub mod sac;
 pub mod squashed;
 #[cfg(test)]
 mod stack_tests;
+pub mod state_dependent;
+pub mod stochastic;
 pub mod td3_bc;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,23 @@
-//! Running mean and variance (Chan et al. 1979), in f64 on the host.
+//! Mean and variance of channels in f64 on the host: of all rows at once, and running (Chan et al. 1979).
 
 use serde::{Deserialize, Serialize};
+
+/// Means of the channels of `rows`, `[rows, width]`, and sums of squared distances to them.
+pub fn moments(rows: &[f32], width: usize) -> (Vec<f64>, Vec<f64>) {
+    let count = (rows.len() / width) as f64;
+    let mut mean = vec![0.0; width];
+    for row in rows.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+    }
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    let mut squares = vec![0.0; width];
+    for row in rows.chunks_exact(width) {
+        for ((sum, x), mean) in squares.iter_mut().zip(row).zip(&mean) {
+            *sum += (f64::from(*x) - mean).powi(2);
+        }
+    }
+    (mean, squares)
+}
 
 /// What the published code starts from, so that the first observation has a deviation to be divided by
 /// (openai/baselines `RunningMeanStd`).

@@ -3,7 +3,8 @@
 
 use super::actor::Actor;
 use super::block::Column;
-use super::gaussian::{self, Sample};
+use super::gaussian::Sample;
+use super::stochastic::{Stochastic, StochasticRecord};
 use super::{Batch, Pull, cloning, mean_by_seed, read};
 use crate::config::{Optimizer, SacConfig};
 use crate::error::Result;
@@ -78,7 +79,7 @@ pub struct SacMetrics {
     pub bc_loss: Option<f64>,
 }
 
-/// Standard normal numbers for one gradient step: `[seeds, batch, actions]` each.
+/// Standard normal numbers for one gradient step, `[seeds, batch, actions]` each (`[seeds, features, actions]` with gSDE).
 #[derive(Debug, Clone)]
 pub struct Noise<B: Backend> {
     /// For the actions at the batch's observations.
@@ -93,9 +94,9 @@ pub struct Noise<B: Backend> {
 #[derive(Debug)]
 pub struct Sac<B: Train> {
     config: SacConfig,
+    observations: usize,
     actions: usize,
-    /// `seeds` members.
-    actor: Network<B>,
+    actor: Stochastic<B>,
     /// `2·seeds` members, a seed's twins in a row.
     pub(super) critics: Network<B>,
     /// `[seeds]`.
@@ -109,7 +110,7 @@ pub struct Sac<B: Train> {
 /// Everything of one seed's [`Sac`], for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SacRecord {
-    actor: ParametersRecord,
+    actor: StochasticRecord,
     critics: ParametersRecord,
     log_temperature: ParametersRecord,
     noise: Stream,
@@ -118,14 +119,14 @@ pub struct SacRecord {
 impl<B: Train> Sac<B> {
     /// A fresh learner for `observations` and `actions` wide rows; one seed for each of `seeds`.
     pub fn new(config: &SacConfig, observations: usize, actions: usize, seeds: &[Streams], device: &B::Device) -> Self {
-        let actor = MlpSpec::new(1, observations, config.actor_widths(), 2 * actions);
         let critics = MlpSpec::new(2, observations + actions, &config.hidden, 1);
         let rngs: &mut [Stream] = &mut seeds.iter().map(|streams| streams.stream("sac/init")).collect::<Vec<_>>();
         let optimizer = OptimizerConfig::new(config.optimizer);
         let log_temperature = vec![config.initial_temperature.ln() as f32];
         Self {
+            observations,
             actions,
-            actor: Network::new(actor, Init::Uniform, false, optimizer, rngs, device),
+            actor: Stochastic::new(config, observations, actions, rngs, device),
             critics: Network::new(critics, Init::Uniform, true, optimizer, rngs, device),
             log_temperature: Parameters::stacked(
                 vec![log_temperature; seeds.len()],
@@ -160,19 +161,22 @@ impl<B: Train> Sac<B> {
     /// Noise for gradient steps on batches of `sizes` rows, each with a [`Pull`] of `pulled` rows (none where that is 0): each
     /// seed's from its own stream, sent to the device together.
     pub fn draw_noise(&mut self, sizes: &[usize], pulled: usize) -> Vec<Noise<Inner<B>>> {
-        let parts: Vec<usize> = sizes.iter().flat_map(|size| [*size, *size, pulled]).collect();
+        let (rows, lasting) = (|count| self.actor.noise_rows(count), self.actor.lasting_noise_rows());
+        let of_step = |size: &usize| [rows(*size), rows(*size), rows(pulled), lasting];
+        let parts: Vec<usize> = sizes.iter().flat_map(of_step).collect();
         let count = parts.iter().sum::<usize>() * self.actions;
         let drawn = parallel::each(&mut self.noise, |_, stream| {
             let mut noise = vec![0.0; count];
             stream.fill_normal(&mut noise);
             noise
         });
+        self.actor.explore_with(drawn.iter().map(|noise| &noise[count - lasting * self.actions..]));
         let column = Column::<Inner<B>>::send(drawn, &parts, &self.device);
         let take = |index| column.take(&parts, index);
         let noise = |step| Noise {
-            action: take(3 * step),
-            next_action: take(3 * step + 1),
-            pulled: (pulled > 0).then(|| take(3 * step + 2)),
+            action: take(4 * step),
+            next_action: take(4 * step + 1),
+            pulled: (pulled > 0).then(|| take(4 * step + 2)),
         };
         (0..sizes.len()).map(noise).collect()
     }
@@ -190,8 +194,7 @@ impl<B: Train> Sac<B> {
         self.policies.take();
         let temperature = self.log_temperature.get().exp().reshape([self.seeds(), 1, 1]);
 
-        let actor = self.actor.apply(batch.observation.clone());
-        let Sample { action, log_prob } = gaussian::sample(actor.output.clone(), Tensor::from_inner(noise.action));
+        let (Sample { action, log_prob }, pass) = self.actor.sample(batch.observation.clone(), noise.action);
         if self.config.learn_temperature {
             let gradient = temperature_gradient(log_prob.clone().inner(), self.target_entropy());
             self.log_temperature.step(gradient, learning_rate, 0.0);
@@ -208,12 +211,11 @@ impl<B: Train> Sac<B> {
         let observation = Tensor::from_inner(batch.observation.clone());
         let q = self.critics.frozen(Tensor::cat(vec![observation, action], 2));
         let mut actor_losses = actor_loss(q.clone(), log_prob.clone(), Tensor::from_inner(temperature.clone()));
-        let mut applied = vec![actor];
+        let mut passes = vec![pass];
         let bc_losses = pull.zip(noise.pulled).map(|(pull, noise)| {
-            let actor = self.actor.apply(pull.observation.clone());
-            let action = gaussian::sample(actor.output.clone(), Tensor::from_inner(noise)).action;
-            applied.push(actor);
-            (cloning::loss(action, Tensor::from_inner(pull.action.clone())), pull.weight)
+            let (drawn, pass) = self.actor.sample(pull.observation.clone(), noise);
+            passes.push(pass);
+            (cloning::loss(drawn.action, Tensor::from_inner(pull.action.clone())), pull.weight)
         });
         if let Some((bc_losses, weight)) = &bc_losses {
             actor_losses = actor_losses + bc_losses.clone() * *weight;
@@ -227,7 +229,7 @@ impl<B: Train> Sac<B> {
         });
         let pulls = bc_losses.is_some();
         drop(bc_losses);
-        self.actor.descend(actor_losses, applied, learning_rate, 0.0);
+        self.actor.descend(actor_losses, passes, learning_rate);
         let of_seed = |[critic_loss, actor_loss, temperature, entropy, q_mean, bc]: [f64; 6]| SacMetrics {
             critic_loss,
             actor_loss,
@@ -245,37 +247,36 @@ impl<B: Train> Sac<B> {
         noise: Tensor<Inner<B>, 3>,
         temperature: Tensor<Inner<B>, 3>,
     ) -> Tensor<Inner<B>, 3> {
-        let head = self.actor.infer(batch.next_observation.clone());
-        let Sample { action, log_prob } = gaussian::sample(head, noise);
+        let Sample { action, log_prob } = self.actor.infer(batch.next_observation.clone(), noise);
         let next_q = self.critics.infer_target(Tensor::cat(vec![batch.next_observation.clone(), action], 2));
         target_value(batch, next_q, log_prob, temperature, self.config.discount)
     }
 
     /// Each seed's policy as it stands, on the host. The first call after a gradient step waits for the device.
     pub fn policies(&self) -> &[Actor] {
-        self.policies.get_or_init(|| Actor::of_seeds(&self.actor, self.actions))
+        self.policies.get_or_init(|| self.actor.policies(self.actions))
     }
 
     /// Actions drawn by the first seed's policy for `rows` `[rows, observation]` on the host, all at once.
     pub fn draw(&self, rows: &[f32], stream: &mut Stream) -> Vec<f32> {
-        let width = self.actor.spec().inputs();
-        let count = rows.len() / width;
-        let mut noise = vec![0.0; count * self.actions];
+        let count = rows.len() / self.observations;
+        let mut noise = vec![0.0; self.actor.noise_rows(count) * self.actions];
         stream.fill_normal(&mut noise);
-        let send =
-            |values: Vec<f32>, width| Tensor::from_data(TensorData::new(values, [1, count, width]), &self.device);
-        let head = self.actor.infer(send(rows.to_vec(), width));
-        values(gaussian::sample(head, send(noise, self.actions)).action)
+        let send = |values: Vec<f32>, width| {
+            let rows = values.len() / width;
+            Tensor::from_data(TensorData::new(values, [1, rows, width]), &self.device)
+        };
+        values(self.actor.infer(send(rows.to_vec(), self.observations), send(noise, self.actions)).action)
     }
 
     /// The first seed's actor, where the device has it.
     pub fn actor_parameters(&self) -> (MlpSpec, Tensor<Inner<B>, 1>) {
-        (self.actor.seed_spec().clone(), self.actor.parameters.get())
+        self.actor.network(&self.device)
     }
 
     /// Fresh optimisers of actor and critics, on the same parameters.
     pub fn restart_optimizers(&mut self) {
-        self.actor.parameters.restart();
+        self.actor.restart_optimizers();
         self.critics.parameters.restart();
     }
 
@@ -286,13 +287,12 @@ impl<B: Train> Sac<B> {
 
     /// Sizes and parameters of each seed's actor, for export.
     pub fn actors(&self) -> Vec<(MlpSpec, Vec<f32>)> {
-        let spec = self.actor.seed_spec();
-        self.actor.parameters.by_seed().into_iter().map(|params| (spec.clone(), params)).collect()
+        self.actor.networks()
     }
 
     /// Everything, seed by seed, for checkpoints.
     pub fn record(&self) -> Vec<SacRecord> {
-        let networks = self.actor.parameters.record().into_iter().zip(self.critics.parameters.record());
+        let networks = self.actor.record().into_iter().zip(self.critics.parameters.record());
         let rest = self.log_temperature.record().into_iter().zip(&self.noise);
         networks
             .zip(rest)
@@ -316,7 +316,7 @@ impl<B: Train> Sac<B> {
             self.noise.push(record.noise);
         }
         self.policies.take();
-        self.actor.parameters.restore(actors, &self.device)?;
+        self.actor.restore(actors, &self.device)?;
         self.critics.parameters.restore(critics, &self.device)?;
         self.log_temperature.restore(log_temperatures, &self.device)
     }

@@ -18,8 +18,9 @@ const UPDATES: usize = 50;
 /// Parameters may differ by this share of the largest one, and figures by this share of theirs.
 const TOLERANCE: f64 = 1e-5;
 
-fn config() -> SacConfig {
+fn config(gsde: bool) -> SacConfig {
     SacConfig {
+        gsde,
         hidden: vec![24, 24],
         actor_hidden: None,
         discount: 0.98,
@@ -62,8 +63,8 @@ fn rows(sizes: &[usize], rng: &mut Stream) -> Rows {
 }
 
 /// Trains the stack of `seeds` on batches of alternating sizes, sent in blocks of `steps_per_block`.
-fn train(seeds: &[u64], steps_per_block: usize) -> (Sac<Cpu>, Vec<SacMetrics>) {
-    let config = config();
+fn train(gsde: bool, seeds: &[u64], steps_per_block: usize) -> (Sac<Cpu>, Vec<SacMetrics>) {
+    let config = config(gsde);
     let streams: Vec<Streams> = seeds.iter().copied().map(Streams::new).collect();
     let device = Default::default();
     let mut sac = Sac::<Cpu>::new(&config, OBSERVATIONS, ACTIONS, &streams, &device);
@@ -107,48 +108,67 @@ fn assert_close(name: &str, found: &[f32], expected: &[f32]) {
 
 #[test]
 fn stacked_actor_critics_are_the_single_ones() {
-    let (stack, stacked_metrics) = train(&SEEDS, 1);
+    [false, true].into_iter().for_each(a_stack_is_the_single_ones);
+}
+
+fn a_stack_is_the_single_ones(gsde: bool) {
+    let (stack, stacked_metrics) = train(gsde, &SEEDS, 1);
     let mut actors = Vec::new();
     for (place, seed) in SEEDS.iter().enumerate() {
-        let (alone, metrics) = train(&[*seed], 1);
+        let (alone, metrics) = train(gsde, &[*seed], 1);
         let (found, expected) = (&stack.actors()[place], &alone.actors()[0]);
         assert_eq!(found.0, expected.0);
         assert_close("actor", &found.1, &expected.1);
         let probe = [0.3, -0.2, 0.9, 0.0, -1.1];
-        assert_close("action", &stack.policies()[place].act(&probe, None), &alone.policies()[0].act(&probe, None));
+        let (found, expected) = (&stack.policies()[place], &alone.policies()[0]);
+        assert_close("action", &found.act(&probe, None), &expected.act(&probe, None));
+        let mut draws = [Streams::new(1).stream("test"), Streams::new(1).stream("test")];
+        let [one, other] = &mut draws;
+        assert_close("drawn", &found.act(&probe, Some(one)), &expected.act(&probe, Some(other)));
         let figures = |m: &SacMetrics| [m.critic_loss, m.actor_loss, m.temperature, m.entropy, m.q_mean];
         for (a, b) in figures(&stacked_metrics[place]).into_iter().zip(figures(&metrics[0])) {
             assert!((a - b).abs() <= TOLERANCE * (1.0 + b.abs()), "{stacked_metrics:?} {metrics:?}");
         }
-        actors.push(expected.1.clone());
+        actors.push(alone.actors().remove(0).1);
     }
     assert_ne!(actors[0], actors[1], "seeds differ from each other");
 }
 
 #[test]
 fn blocks_of_steps_change_nothing() {
-    let (expected, _) = train(&SEEDS, 1);
-    for steps_per_block in [7, UPDATES] {
-        let (found, _) = train(&SEEDS, steps_per_block);
-        assert_eq!(found.record(), expected.record(), "{steps_per_block} steps per block");
+    for gsde in [false, true] {
+        let (expected, _) = train(gsde, &SEEDS, 1);
+        for steps_per_block in [7, UPDATES] {
+            let (found, _) = train(gsde, &SEEDS, steps_per_block);
+            assert_eq!(found.record(), expected.record(), "{steps_per_block} steps per block, gSDE {gsde}");
+        }
     }
 }
 
 #[test]
 fn seeds_come_apart_for_checkpoints_and_together_again() {
-    let (stack, _) = train(&SEEDS, 1);
+    for gsde in [false, true] {
+        seeds_come_apart_and_together(gsde);
+    }
+    let mut gaussian = train(false, &SEEDS[..1], 1).0;
+    let error = gaussian.restore(train(true, &SEEDS[..1], 1).0.record()).unwrap_err();
+    assert!(error.to_string().contains("another kind of policy"), "{error}");
+}
+
+fn seeds_come_apart_and_together(gsde: bool) {
+    let (stack, _) = train(gsde, &SEEDS, 1);
     let streams = SEEDS.map(Streams::new);
-    let mut restored = Sac::<Cpu>::new(&config(), OBSERVATIONS, ACTIONS, &streams, &Default::default());
+    let mut restored = Sac::<Cpu>::new(&config(gsde), OBSERVATIONS, ACTIONS, &streams, &Default::default());
     assert_ne!(restored.record(), stack.record());
     restored.restore(stack.record()).unwrap();
     assert_eq!(restored.record(), stack.record());
     let single = |place: usize| {
-        let mut single = Sac::<Cpu>::new(&config(), OBSERVATIONS, ACTIONS, &streams[..1], &Default::default());
+        let mut single = Sac::<Cpu>::new(&config(gsde), OBSERVATIONS, ACTIONS, &streams[..1], &Default::default());
         single.restore(vec![stack.record().swap_remove(place)]).unwrap();
         single
     };
     assert_eq!(single(2).actors()[0], stack.actors()[2]);
-    let fresh = Sac::<Cpu>::new(&config(), OBSERVATIONS, ACTIONS, &streams, &Default::default());
+    let fresh = Sac::<Cpu>::new(&config(gsde), OBSERVATIONS, ACTIONS, &streams, &Default::default());
     let mut mixed = stack.record();
     mixed[1] = fresh.record().swap_remove(1);
     let error = restored.restore(mixed).unwrap_err();
@@ -172,6 +192,7 @@ fn stacked_discriminators_are_the_single_ones() {
             update_every: 1,
             rollout_episodes: 1,
             absorbing: false,
+            normalized: false,
             from: None,
         };
         let width = OBSERVATIONS + ACTIONS;

@@ -2,9 +2,10 @@
 
 use super::Batch;
 use super::sac::Sac;
+use super::state_dependent::StateDependent;
 use crate::config::{Optimizer, RateSchedule, SacConfig};
 use crate::nn::Cpu;
-use crate::nn::optimizer::values;
+use crate::nn::optimizer::{OptimizerConfig, values};
 use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
@@ -29,6 +30,7 @@ fn config(temperature: f64, discount: f64) -> SacConfig {
         learn_temperature: false,
         target_entropy: None,
         optimizer: Optimizer::Adam,
+        gsde: false,
         timeouts_are_terminal: false,
         restarts_each_iteration: false,
     }
@@ -78,10 +80,16 @@ fn targets_follow_every_so_many_steps() {
 
 #[test]
 fn a_bandit_is_solved_and_its_critic_is_the_reward() {
+    a_bandit_is_solved(&config(0.005, 0.9), 1500);
+    // A mean that has left its bounds has no gradient any more: slower, so that the critic is right before it gets there.
+    a_bandit_is_solved(&SacConfig { gsde: true, learning_rate: 1e-3, ..config(0.005, 0.9) }, 3000);
+}
+
+fn a_bandit_is_solved(config: &SacConfig, steps: usize) {
     let reward = |a: f32| -(a - 0.5).powi(2);
-    let sac = train(&config(0.005, 0.9), 1500, reward, 0.0);
+    let (sac, gsde) = (train(config, steps, reward, 0.0), config.gsde);
     let action = sac.policies()[0].act(&[0.3], None)[0];
-    assert!((action - 0.5).abs() < 0.06, "acts {action} instead of 0.5");
+    assert!((action - 0.5).abs() < 0.06, "acts {action} instead of 0.5, gSDE {gsde}");
     for a in [-0.8_f32, -0.2, 0.4, 0.9] {
         let value = values(sac.value(column(vec![0.3]), column(vec![a])))[0];
         assert!((value - reward(a)).abs() < 0.05, "Q({a}) = {value} instead of {}", reward(a));
@@ -215,4 +223,53 @@ fn both_squashed_gaussians_integrate_to_one() {
             assert!((mass - 1.0).abs() < 2e-3, "mean {mean}, log deviation {log_std}: {mass}");
         }
     }
+}
+
+/// One state's features are numbers like any: its policy is a Gaussian of the variance that they give, and explores the same way
+/// until the next gradient step.
+#[test]
+fn state_dependent_noise_lasts_and_has_the_variance_of_its_features() {
+    let mut streams = [Streams::new(3).stream("test")];
+    let optimizer = OptimizerConfig::new(Optimizer::Adam);
+    let mut policies = StateDependent::<Cpu>::new(2, &[8, 16], 1, optimizer, &mut streams, &Default::default());
+    let (observation, rows) = ([0.4, -0.9], 4000);
+    let acted = |policies: &StateDependent<Cpu>, observation: &[f32]| {
+        policies.policies()[0].act(observation, Some(&mut Streams::new(0).stream("unused")))[0]
+    };
+    let mean = policies.policies()[0].act(&observation, None)[0].atanh();
+    let mut noise = vec![0.0; 16];
+    let (mut sum, mut squares, mut log_probs) = (0.0, 0.0, Vec::new());
+    for _ in 0..rows {
+        streams[0].fill_normal(&mut noise);
+        policies.explore_with([noise.as_slice()].into_iter());
+        let action = acted(&policies, &observation);
+        assert_eq!(action, acted(&policies, &observation), "the same state, the same action");
+        let device = Default::default();
+        let x = Tensor::from_data(TensorData::new(observation.to_vec(), [1, 1, 2]), &device);
+        let epsilon = Tensor::from_data(TensorData::new(noise.clone(), [1, 16, 1]), &device);
+        let drawn = policies.infer(x, epsilon);
+        assert!((values(drawn.action)[0] - action).abs() < 1e-5, "on the host as in a batch");
+        let u = f64::from(action.atanh() - mean);
+        (sum, squares) = (sum + u, squares + u * u);
+        log_probs.push((u, f64::from(action), f64::from(values(drawn.log_prob)[0])));
+    }
+    let deviation = (squares / f64::from(rows)).sqrt();
+    assert!((sum / f64::from(rows)).abs() < 4.0 * deviation / f64::from(rows).sqrt(), "around the mode");
+    // Two draws' densities give the variance without the features: log p(u) + log(1 - a²) = c - u² / 2σ².
+    let flat = |(_, action, log_prob): (f64, f64, f64)| log_prob + (1.0 - action * action + 1e-6).ln();
+    let (near, far) = (log_probs[0], *log_probs.iter().max_by(|a, b| a.0.abs().total_cmp(&b.0.abs())).unwrap());
+    let stated = ((far.0.powi(2) - near.0.powi(2)) / (2.0 * (flat(near) - flat(far)))).sqrt();
+    assert!((deviation / stated - 1.0).abs() < 0.05, "drawn {deviation}, stated {stated}");
+}
+
+/// The mode keeps within tanh(±2), wherever the mean goes.
+#[test]
+fn state_dependent_means_are_clipped() {
+    let config = SacConfig { gsde: true, ..config(1e-4, 0.9) };
+    let mut sac = Sac::<Cpu>::new(&config, 1, 1, &[Streams::new(5)], &Default::default());
+    let mut rng = Streams::new(5).stream("test");
+    let rows = |rng: &mut Stream| batch(rng, |a| 10.0 * a, 0.0);
+    (0..1200).for_each(|_| drop(sac.update(&rows(&mut rng), config.learning_rate, false)));
+    let action = sac.policies()[0].act(&[0.3], None)[0];
+    assert!((action - 2.0_f32.tanh()).abs() < 1e-5, "{action} instead of tanh 2");
 }

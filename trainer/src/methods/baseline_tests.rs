@@ -25,7 +25,7 @@ const SMALL_GAIL: [&str; 7] = [
 
 fn configured(method: &str, set: &[&str], more: &[&str]) -> RunConfig {
     let set = set.iter().chain(more).map(|s| (*s).to_string()).collect();
-    resolve(method, "pendulum", &Overrides { set, seeds: vec![0], ..Overrides::default() }).unwrap()
+    resolve(method, "pendulum", &Overrides { set, seeds: Some(vec![0]), ..Overrides::default() }).unwrap()
 }
 
 fn expert() -> Demonstrated {

@@ -30,7 +30,7 @@ impl Demonstrated {
         Self::of(demonstrations, &demonstrations.actions_unit(&task.action_low(), &task.action_high())?)
     }
 
-    /// A fault of the published code (spec 7.3): the actions stay in environment units.
+    /// A fault of the published code (hype.md 6): the actions stay in environment units.
     pub fn in_env_units(demonstrations: &Demonstrations) -> Result<Self> {
         Self::of(demonstrations, &demonstrations.actions_env)
     }

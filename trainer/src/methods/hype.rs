@@ -90,7 +90,7 @@ impl<B: Train> Hype<B> {
         let world = WorldConfig { tremble: config.env.tremble, demo_resets: expert.resets(config.reset.probability)? };
         let learner = OffPolicy::new(config, &world, &streams, device)?;
         let expert = if reward.absorbing { expert.with_ends(learner.world(0).task().horizon) } else { expert };
-        let discriminator = Discriminator::new(reward, expert.pairs.width, &streams, device);
+        let discriminator = Discriminator::new(reward, expert.pairs.width, &streams, device).in_units_of(&expert.pairs);
         Ok(Self {
             learner,
             discriminator: if reward.absorbing {

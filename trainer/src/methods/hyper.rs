@@ -98,8 +98,8 @@ impl<B: Train> Hyper<B> {
         let policy = Learner::new(config, widths.0, widths.1, &[streams], device);
         let ema = tables.hyper.ema.then(|| Ema::new(policy.actor_parameters(), widths.1, device));
         let learns_reward = tables.imagination.reward == RewardSource::Task;
-        let mut discriminator =
-            (!learns_reward).then(|| Discriminator::new(&tables.reward, expert.pairs.width, &[streams], device));
+        let fresh = || Discriminator::new(&tables.reward, expert.pairs.width, &[streams], device);
+        let mut discriminator = (!learns_reward).then(|| fresh().in_units_of(&expert.pairs));
         if let (Some(discriminator), Some(reward)) = (&mut discriminator, given.reward) {
             discriminator.begin_with(reward.params);
         }

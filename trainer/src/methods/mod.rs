@@ -120,7 +120,7 @@ impl Report {
 /// Learning went astray, which `found` shows.
 pub fn diverged(found: &str) -> Error {
     Error::diverged("the learner diverged").expected("finite numbers").found(found).hint(
-        "lower the learning rates (sac., td3_bc., ppo. or reward.learning_rate); the last checkpoint is of before, if there is one",
+        "lower the learning rates (sac., td3_bc., ppo. or reward.learning_rate); the last checkpoint is of before, if there is one; if the first steps diverge, look at the demonstrations (hype demos inspect)",
     )
 }
 

@@ -223,7 +223,7 @@ impl<B: Train> OffPolicy<B> {
         metrics
     }
 
-    /// BC-Reg's term, where the method has one; the published code has none with TD3+BC (spec 7.2).
+    /// BC-Reg's term, where the method has one; the published code has none with TD3+BC (bc-reg.md 2).
     fn pull(&self) -> Option<&BcRegConfig> {
         let left_out = self.config.faults.bc_reg_rows_from_replay && self.config.learner == LearnerKind::Td3Bc;
         self.config.bc_reg.as_ref().filter(|_| !left_out)
@@ -259,7 +259,7 @@ impl<B: Train> OffPolicy<B> {
         (rows, sizes.swap_remove(0), pulled)
     }
 
-    /// Begins an outer iteration. Only the published code's fault (spec 7.11) cuts the running episode here.
+    /// Begins an outer iteration. Only the published code's fault (hype.md 3) cuts the running episode here.
     pub fn begin_iteration(&mut self) {
         self.progress.iteration_steps = 0;
         self.seeds.iter_mut().for_each(|seed| seed.needs_reset |= self.rhythm.restarts_each_iteration);

@@ -8,7 +8,7 @@ use crate::run::rng::Stream;
 pub enum Init {
     /// `U(±1/sqrt(fan_in))`, the PyTorch default.
     Uniform,
-    /// Orthogonal with gain 1 in every layer, the output included (spec: the published discriminator).
+    /// Orthogonal with gain 1 in every layer, the output included (the published discriminator).
     Orthogonal,
     /// The same with zero biases (Div99/IQ-Learn, `orthogonal_init_`).
     OrthogonalZeroBias,

@@ -322,10 +322,20 @@ impl<B: Train> Network<B> {
         learning_rate: f64,
         polyak_rate: f64,
     ) {
-        let mut gradients = losses.backward();
+        self.follow(&mut losses.backward(), applied, learning_rate, polyak_rate);
+    }
+
+    /// [`Network::descend`] by `gradients` that were computed already, where a loss has other variables too.
+    pub fn follow(
+        &mut self,
+        gradients: &mut B::Gradients,
+        applied: impl IntoIterator<Item = Applied<B>>,
+        learning_rate: f64,
+        polyak_rate: f64,
+    ) {
         let need = Need { input: false, params: true };
         let parts = applied.into_iter().filter_map(|Applied { output, x, params, hidden }| {
-            let by_output = primitive(output.grad_remove(&mut gradients)?);
+            let by_output = primitive(output.grad_remove(gradients)?);
             let (_, by_params) = Inner::<B>::mlp_backward(&self.spec, x, params, hidden, by_output, need);
             by_params.map(tensor::<Inner<B>, 1>)
         });

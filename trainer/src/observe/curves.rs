@@ -4,7 +4,7 @@ use super::Scale;
 use super::evaluations::{self, EvaluationLine};
 use super::statistics::{bootstrap_interval, interquartile_mean};
 use crate::error::{Error, Result};
-use crate::run::directory::read_provenance;
+use crate::run::directory::{read_config, read_provenance};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct CurvePoint {
     pub env_steps_total: f64,
     /// Interquartile mean over seeds of the mean return over episodes.
     pub iqm: f64,
-    /// Its 95 % bootstrap interval over seeds; absent for a single seed.
+    /// Its [`bootstrap_interval`] over seeds; absent for a single seed.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -45,11 +45,15 @@ pub struct Curves {
     pub curves: Vec<Curve>,
     /// Expert and random return, where a run knows them.
     pub scale: Scale,
+    /// Why runs of one method are curves apart.
+    pub notes: Vec<String>,
 }
 
 struct Run {
     path: PathBuf,
     method: String,
+    /// What was learned from, and how: settings of the run aside from its seeds, by key.
+    settings: BTreeMap<String, String>,
     evaluations: Vec<EvaluationLine>,
 }
 
@@ -62,6 +66,7 @@ pub fn read(runs: &[PathBuf]) -> Result<Curves> {
     let mut task: Option<String> = None;
     let mut scale = Scale::default();
     let mut loaded: Vec<Run> = Vec::new();
+    let mut folders = BTreeSet::new();
     for path in runs {
         let provenance = read_provenance(path)?;
         let first = task.get_or_insert_with(|| provenance.task.clone());
@@ -77,38 +82,91 @@ pub fn read(runs: &[PathBuf]) -> Result<Curves> {
         if evaluations.is_empty() {
             return Err(Error::data(format!("{} has no evaluation yet", path.display())));
         }
-        loaded.push(Run { path: path.clone(), method: provenance.method, evaluations });
+        let whole = std::fs::canonicalize(path).map_err(|source| Error::io("resolve", path, source))?;
+        if !folders.insert(whole) {
+            return Err(Error::config(format!("{} is named twice", path.display())).expected("each run once"));
+        }
+        let settings = settings(path, provenance.demos_sha256)?;
+        loaded.push(Run { path: path.clone(), method: provenance.method, settings, evaluations });
     }
     let mut curves = Vec::new();
-    for (label, method, runs) in group(&loaded) {
+    let (groups, notes) = group(&loaded);
+    for Group { label, method, runs } in groups {
         curves.push(curve(label, method, &runs)?);
     }
-    Ok(Curves { task: task.unwrap_or_default(), curves, scale })
+    Ok(Curves { task: task.unwrap_or_default(), curves, scale, notes })
 }
 
-/// Runs of one method make one group, unless they share a seed: then each is a group of its own, named by its folder.
-fn group(runs: &[Run]) -> Vec<(String, &str, Vec<&Run>)> {
-    let mut groups: Vec<(&str, Vec<&Run>)> = Vec::new();
+/// Settings that do not change what a run learns at its steps, or that the demonstrations' digest says better.
+const OF_NO_MATTER: [&str; 4] = ["seeds", "preset", "checkpoint_every_secs", "demos"];
+
+fn settings(run: &Path, demos_sha256: Option<String>) -> Result<BTreeMap<String, String>> {
+    let wrong = |source| Error::data(format!("{} cannot be read", run.join("config.toml").display())).source(source);
+    let mut settings = crate::config::settings(&read_config(run)?.parse().map_err(wrong)?);
+    settings.retain(|key, _| !OF_NO_MATTER.contains(&key.as_str()));
+    settings.extend(demos_sha256.map(|digest| ("demonstrations".to_owned(), digest)));
+    Ok(settings)
+}
+
+/// The runs of one curve.
+struct Group<'a> {
+    label: String,
+    method: &'a str,
+    runs: Vec<&'a Run>,
+}
+
+/// Runs of one method and the same settings make one group, unless they share a seed: then each is a group of its own. Where
+/// a method has several groups, they are named by their folders; a note says in which setting those of several kinds differ.
+fn group(runs: &[Run]) -> (Vec<Group<'_>>, Vec<String>) {
+    let (mut groups, mut notes) = (Vec::new(), Vec::new());
+    let mut methods: Vec<&str> = Vec::new();
     for run in runs {
-        match groups.iter_mut().find(|(method, _)| *method == run.method) {
-            Some((_, members)) => members.push(run),
-            None => groups.push((&run.method, vec![run])),
+        if methods.contains(&run.method.as_str()) {
+            continue;
         }
-    }
-    let mut labelled = Vec::new();
-    for (method, members) in groups {
-        let mut seen = BTreeSet::new();
-        let apart = members.iter().all(|run| seeds_of(run).into_iter().all(|seed| seen.insert(seed)));
-        if apart {
-            labelled.push((label_of(method).to_owned(), method, members));
-        } else {
-            for run in members {
-                let folder = run.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-                labelled.push((format!("{} {folder}", label_of(method)), method, vec![run]));
+        methods.push(&run.method);
+        let mut kinds: Vec<Vec<&Run>> = Vec::new();
+        for member in runs.iter().filter(|other| other.method == run.method) {
+            match kinds.iter_mut().find(|kind| kind[0].settings == member.settings) {
+                Some(kind) => kind.push(member),
+                None => kinds.push(vec![member]),
             }
         }
+        notes.extend(kinds.iter().skip(1).map(|kind| difference(kinds[0][0], kind[0])));
+        let parts = kinds.into_iter().flat_map(|kind| {
+            let mut seen = BTreeSet::new();
+            let apart = kind.iter().all(|run| seeds_of(run).into_iter().all(|seed| seen.insert(seed)));
+            if apart { vec![kind] } else { kind.into_iter().map(|run| vec![run]).collect() }
+        });
+        let parts: Vec<Vec<&Run>> = parts.collect();
+        let several = parts.len() > 1;
+        groups.extend(parts.into_iter().map(|runs| {
+            let folders = runs.iter().map(|run| folder(run)).collect::<Vec<_>>().join(", ");
+            let method = label_of(&run.method);
+            let label = if several { format!("{method} {folders}") } else { method.to_owned() };
+            Group { label, method: &run.method, runs }
+        }));
     }
-    labelled
+    (groups, notes)
+}
+
+fn folder(run: &Run) -> String {
+    run.path.file_name().map_or_else(|| run.path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn difference(one: &Run, other: &Run) -> String {
+    let text = |value: Option<&String>| {
+        value.map_or_else(|| "not set".to_owned(), |value| value.chars().take(40).collect::<String>())
+    };
+    let mut differ = crate::config::differences(&one.settings, &other.settings);
+    let first = differ
+        .next()
+        .map_or_else(String::new, |(key, one, other)| format!("`{key}` is {} and {}", text(one), text(other)));
+    let more = match differ.count() {
+        0 => String::new(),
+        count => format!(", and {count} more settings differ"),
+    };
+    format!("{} and {} are curves apart: {first}{more}", folder(one), folder(other))
 }
 
 fn seeds_of(run: &Run) -> BTreeSet<u64> {
@@ -192,7 +250,7 @@ fn check_same_steps(label: &str, index: usize, points: &[&SeedPoint]) -> Result<
 }
 
 impl Curves {
-    /// A fault of the published model-free figures (spec 7.16): each evaluation stands at the steps of the one before it,
+    /// A fault of the published model-free figures (hype.md 9): each evaluation stands at the steps of the one before it,
     /// the first at 0.
     pub fn shift_as_published(&mut self) {
         for curve in &mut self.curves {
@@ -253,6 +311,7 @@ pub(crate) mod tests {
             ..Provenance::default()
         };
         std::fs::write(path.join("provenance.json"), serde_json::to_string(&provenance).unwrap()).unwrap();
+        std::fs::write(path.join("config.toml"), format!("env_steps = 5000\nseeds = [{}]\n", seeds.len())).unwrap();
         let mut text = String::new();
         for (seed, returns) in seeds {
             for (index, value) in (1..).zip(returns) {
@@ -309,6 +368,23 @@ pub(crate) mod tests {
         let runs = ["a", "b"].map(|name| run(folder.path(), name, "mm", &[(0, vec![1.0])]));
         let labels: Vec<String> = read(&runs).unwrap().curves.into_iter().map(|curve| curve.label).collect();
         assert_eq!(labels, ["MM a", "MM b"]);
+        let twice = read(&[runs[0].clone(), folder.path().join("b/../a")]).unwrap_err().to_string();
+        assert!(twice.contains("named twice"), "{twice}");
+    }
+
+    #[test]
+    fn runs_of_other_settings_are_curves_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = [0, 1].map(|seed| run(folder.path(), &format!("r{seed}"), "mm", &[(seed, vec![1.0])]));
+        let labels = || read(&runs).unwrap().curves.into_iter().map(|curve| curve.label).collect::<Vec<_>>();
+        assert_eq!(labels(), ["MM"], "seeds apart, everything else alike");
+        std::fs::write(runs[1].join("config.toml"), "env_steps = 5000\n[reward]\nmembers = 2\n").unwrap();
+        assert_eq!(labels(), ["MM r0", "MM r1"]);
+        let notes = read(&runs).unwrap().notes;
+        assert_eq!(notes, ["r0 and r1 are curves apart: `reward.members` is not set and 2"]);
+        let third = run(folder.path(), "r2", "mm", &[(2, vec![1.0])]);
+        let all = read(&[&runs[..], &[third]].concat()).unwrap();
+        assert_eq!(all.curves.iter().map(|curve| curve.label.as_str()).collect::<Vec<_>>(), ["MM r0, r2", "MM r1"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::config::Stage;
 use crate::run::rng::Stream;
 
 /// Share ρ of expert rows after `batches` sampled batches: linear within each stage from where the stage before ended
-/// (spec/algorithms 2.2; garage `sampling_schedule`). No stages: no expert rows.
+/// (garage `sampling_schedule`). No stages: no expert rows.
 pub fn expert_ratio(stages: &[Stage], batches: u64) -> f64 {
     let mut entered = 0;
     let mut ratio = 0.0;

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::learners::Batch;
 use crate::learners::block::send;
 use crate::learners::mean_by_seed;
+use crate::learners::running::moments;
 use crate::nn::init::Init;
 use crate::nn::mlp::{self, MlpSpec};
 use crate::nn::ops::MlpBackend;
@@ -15,8 +16,8 @@ use crate::nn::optimizer::{Network, OptimizerConfig, ParametersRecord, values};
 use crate::nn::{Inner, Train};
 use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// Keeps the norm differentiable at zero.
@@ -116,7 +117,57 @@ pub struct Discriminator<B: Train> {
     rows: Vec<Stream>,
     /// What the absorbing state is worth in units of its reward, `γ / (1 - γ)` seen from the step that leads there.
     end_worth: Option<f64>,
+    units: Option<Units<Inner<B>>>,
     device: B::Device,
+}
+
+/// The units in which pairs are seen: `(x - mean) / deviation`, channel by channel.
+#[derive(Debug)]
+struct Units<B: MlpBackend> {
+    /// `[1, 1, width]`.
+    mean: Tensor<B, 3>,
+    /// One over the deviations, `[1, 1, width]`.
+    inverse: Tensor<B, 3>,
+}
+
+/// A channel that moves less than this is left in its own units.
+const LEAST_DEVIATION: f64 = 1e-6;
+
+impl<B: MlpBackend> Units<B> {
+    /// Mean and deviation of `pairs`; the column of the absorbing state stays as it is.
+    fn of(pairs: &Pairs, device: &B::Device) -> Self {
+        let (centres, squares) = moments(&pairs.values, pairs.width);
+        let rows = pairs.len() as f64;
+        let of_channel = |(channel, (centre, sum)): (usize, (f64, f64))| {
+            let deviation = (sum / rows).sqrt();
+            let is_end = pairs.with_end && channel + 1 == pairs.width;
+            let seen = !is_end && deviation > LEAST_DEVIATION;
+            if seen { (centre as f32, (1.0 / deviation) as f32) } else { (0.0, 1.0) }
+        };
+        let (mean, inverse) = centres.into_iter().zip(squares).enumerate().map(of_channel).unzip();
+        let row = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [1, 1, pairs.width]), device);
+        Self { mean: row(mean), inverse: row(inverse) }
+    }
+
+    fn apply(&self, pairs: Tensor<B, 3>) -> Tensor<B, 3> {
+        (pairs - self.mean.clone()) * self.inverse.clone()
+    }
+
+    /// `params` of a network over such rows as those of one over true pairs.
+    fn fold_into(&self, spec: &MlpSpec, params: &mut [f32]) {
+        let Some(layer) = spec.layers().next() else { return };
+        let (mean, inverse) = (values(self.mean.clone()), values(self.inverse.clone()));
+        for member in 0..spec.members {
+            for (input, (mean, inverse)) in mean.iter().zip(&inverse).enumerate() {
+                for output in 0..layer.outputs {
+                    let weight = &mut params[layer.weight_of(member).start + input * layer.outputs + output];
+                    *weight *= inverse;
+                    let shift = mean * *weight;
+                    params[layer.bias_of(member).start + output] -= shift;
+                }
+            }
+        }
+    }
 }
 
 /// Everything of one seed's [`Discriminator`], for a checkpoint.
@@ -136,6 +187,7 @@ impl<B: Train> Discriminator<B> {
             network: Network::new(spec, Init::Orthogonal, false, optimizer, rngs, device),
             rows: seeds.iter().map(|streams| streams.stream("reward/rows")).collect(),
             end_worth: None,
+            units: None,
             device: device.clone(),
             config: config.clone(),
         }
@@ -144,6 +196,21 @@ impl<B: Train> Discriminator<B> {
     /// The same over pairs that know an absorbing state ([`Pairs::with_end`]), for a learner of discount `discount`.
     pub fn knows_the_end(self, discount: f64) -> Self {
         Self { end_worth: Some(discount / (1.0 - discount)), ..self }
+    }
+
+    /// The same over pairs in the units of `expert`'s, where the configuration asks for it; another run's network is one over
+    /// true pairs ([`Discriminator::begin_with`]) and stays so.
+    pub fn in_units_of(self, expert: &Pairs) -> Self {
+        let units = (self.config.normalized && self.config.from.is_none()).then(|| Units::of(expert, &self.device));
+        Self { units, ..self }
+    }
+
+    /// Rows as the network sees them.
+    fn seen(&self, pairs: Tensor<Inner<B>, 3>) -> Tensor<Inner<B>, 3> {
+        match &self.units {
+            Some(units) => units.apply(pairs),
+            None => pairs,
+        }
     }
 
     /// `r(s, a) = -f(s, a)`, clipped where configured. `[seeds, batch, width]` to `[seeds, batch, 1]`.
@@ -157,7 +224,7 @@ impl<B: Train> Discriminator<B> {
     }
 
     fn of_pairs(&self, pairs: Tensor<Inner<B>, 3>) -> Tensor<Inner<B>, 3> {
-        let costs = self.network.infer(pairs);
+        let costs = self.network.infer(self.seen(pairs));
         cost(costs, self.config.members, self.config.clip, self.config.reduction).neg()
     }
 
@@ -203,6 +270,7 @@ impl<B: Train> Discriminator<B> {
             columns.iter_mut().zip(seed).for_each(|(column, rows)| column.push(rows));
         }
         let [expert, learner, mixture] = columns.map(|rows| send(rows, self.config.batch_size, &self.device));
+        let (expert, learner) = (self.seen(expert), self.seen(learner));
         let params = self.network.variable();
         let terms = loss::<B>(&self.config, self.network.spec(), expert, learner, mixture, params.clone());
         let seen = terms.values();
@@ -210,7 +278,7 @@ impl<B: Train> Discriminator<B> {
         seen
     }
 
-    /// Takes over a trained network's parameters, for every seed.
+    /// Takes over a trained network's parameters over true pairs, for every seed.
     pub fn begin_with(&mut self, params: Vec<f32>) {
         self.network.parameters.replace(vec![params; self.rows.len()], &self.device);
     }
@@ -218,7 +286,12 @@ impl<B: Train> Discriminator<B> {
     /// Sizes and parameters of each seed's network over true pairs, for export.
     pub fn networks(&self) -> Vec<(MlpSpec, Vec<f32>)> {
         let spec = self.network.seed_spec();
-        let seeds = self.network.parameters.by_seed().into_iter();
+        let seeds = self.network.parameters.by_seed().into_iter().map(|mut params| {
+            if let Some(units) = &self.units {
+                units.fold_into(spec, &mut params);
+            }
+            params
+        });
         match self.end_worth {
             None => seeds.map(|params| (spec.clone(), params)).collect(),
             Some(_) => seeds.map(|params| spec.without_last_input(&params)).collect(),

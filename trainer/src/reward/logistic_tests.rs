@@ -7,7 +7,7 @@ use crate::nn::Cpu;
 use crate::run::rng::{Stream, Streams};
 
 fn config(reward: GailReward) -> GailConfig {
-    let overrides = Overrides { seeds: vec![0], ..Overrides::default() };
+    let overrides = Overrides { seeds: Some(vec![0]), ..Overrides::default() };
     let preset = resolve("gail", "hopper", &overrides).unwrap().gail.unwrap();
     GailConfig { hidden: vec![16], batch_size: 128, reward, ..preset }
 }

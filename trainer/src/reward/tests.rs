@@ -28,6 +28,7 @@ fn config(hidden: Vec<usize>) -> RewardConfig {
         update_every: 1,
         rollout_episodes: 1,
         absorbing: false,
+        normalized: false,
         from: None,
     }
 }
@@ -192,4 +193,50 @@ fn fixed_rewards_follow_where_a_row_comes_from() {
     let quarter = -0.25;
     assert_eq!(mark(Origin::adril(4, 2)), [1.0, 0.0, quarter, 1.0, 0.0, quarter, quarter]);
     assert_eq!(mark(Origin::adril(0, 6)), mark(Origin::SQIL), "the first iteration has none before it");
+}
+
+/// Expert and learner differ in the second channel alone, which moves 20,000 times less than the first: in the channels' own units
+/// hardly anything is seen of it, in the expert's deviations it is. What is exported takes true pairs.
+#[test]
+fn in_the_experts_units_small_channels_count() {
+    let (mut expert, mut learner) = (Pairs::new(3), Pairs::new(3));
+    let mut rng = Streams::new(4).stream("test");
+    for _ in 0..300 {
+        let large = rng.uniform(-100.0, 100.0) as f32;
+        let small = rng.uniform(0.0, 0.01) as f32;
+        expert.push(&[large, small], &[0.5]);
+        learner.push(&[large, small - 0.02], &[0.5]);
+    }
+    let tensor = |values: &[f32]| {
+        Tensor::<Flex, 3>::from_data(TensorData::new(values.to_vec(), [1, 1, values.len()]), &Default::default())
+    };
+    let told_apart = |normalized: bool| {
+        let config = RewardConfig { normalized, learning_rate: 8e-3, ..config(vec![16]) };
+        let fresh = Discriminator::<Cpu>::new(&config, 3, &[Streams::new(2)], &Default::default());
+        let mut game = fresh.in_units_of(&expert);
+        (0..60).for_each(|iteration| drop(game.ascend(&expert, std::slice::from_ref(&learner), iteration)));
+        let reward = |small: f32| values(game.reward(tensor(&[12.0, small]), tensor(&[0.5])))[0];
+        let gap = reward(0.005) - reward(-0.015);
+        (game, gap)
+    };
+    let ((_, raw), (game, seen)) = (told_apart(false), told_apart(true));
+    assert!(seen > 1.0 && raw.abs() < 0.05, "{seen} in deviations, {raw} in units");
+
+    let (observation, action) = ([12.0, 0.004], [0.5]);
+    let own = values(game.reward(tensor(&observation), tensor(&action)))[0];
+    let (spec, params) = game.networks().remove(0);
+    let flat = Tensor::<Flex, 1>::from_data(TensorData::new(params.clone(), [params.len()]), &Default::default());
+    let exported = -values(mlp::forward(&spec, tensor(&[12.0, 0.004, 0.5]), flat))[0];
+    assert!((exported - own).abs() < 1e-4 * (1.0 + own.abs()), "{exported} and {own}");
+    // So does a run that takes it over, also when it goes on from its checkpoint.
+    let config = RewardConfig { normalized: true, from: Some("run".into()), ..config(vec![16]) };
+    let fresh = || Discriminator::<Cpu>::new(&config, 3, &[Streams::new(9)], &Default::default()).in_units_of(&expert);
+    let mut other = fresh();
+    other.begin_with(params);
+    let mut resumed = fresh();
+    resumed.restore(other.record()).unwrap();
+    for game in [other, resumed] {
+        let taken = values(game.reward(tensor(&observation), tensor(&action)))[0];
+        assert!((taken - own).abs() < 1e-4 * (1.0 + own.abs()), "{taken} and {own}");
+    }
 }

@@ -56,7 +56,10 @@ impl RunDirectory {
             return Err(Error::config(format!("{} already holds a run", path.display()))
                 .hint(format!("hype resume {}, or another folder with -o", path.display())));
         }
-        run.write_provenance(provenance)?;
+        run.write_provenance(&Provenance {
+            config_sha256: Some(files::sha256(config.as_bytes())),
+            ..provenance.clone()
+        })?;
         files::write(&path.join(CONFIG), config.as_bytes())?;
         Ok(run)
     }
@@ -69,7 +72,17 @@ impl RunDirectory {
         if !path.join(CONFIG).is_file() {
             return Err(no_run(path));
         }
-        Self::lock(path)
+        let run = Self::lock(path)?;
+        let found = files::sha256(read_config(path)?.as_bytes());
+        match read_provenance(path)?.config_sha256 {
+            Some(begun) if begun != found => {
+                Err(Error::config(format!("{} is not what the run was started with", path.join(CONFIG).display()))
+                    .expected(format!("SHA-256 {begun}"))
+                    .found(found)
+                    .hint("undo the change; for another configuration start another run: hype train … --config FILE"))
+            }
+            _ => Ok(run),
+        }
     }
 
     fn lock(path: &Path) -> Result<Self> {
@@ -203,8 +216,14 @@ pub fn read_config(run: &Path) -> Result<String> {
 
 /// The provenance of the run at `run`, without locking it.
 pub fn read_provenance(run: &Path) -> Result<Provenance> {
+    if !run.join(CONFIG).is_file() {
+        return Err(no_run(run));
+    }
     let path = run.join(PROVENANCE);
-    let text = fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
+    let text = fs::read_to_string(&path).map_err(|source| {
+        let error = Error::io("read", &path, source);
+        error.hint("every run has this file beside config.toml: put it back from a copy, or start the run again")
+    })?;
     serde_json::from_str(&text).map_err(|source| Error::data(format!("{} is damaged", path.display())).source(source))
 }
 
@@ -234,6 +253,12 @@ mod tests {
         assert!(again.to_string().contains("hype resume"), "{again}");
         assert_eq!(read_config(&path).unwrap(), "task = \"toy\"\n");
         assert_eq!(read_provenance(&path).unwrap().hype_version, env!("CARGO_PKG_VERSION"));
+        fs::write(path.join(CONFIG), "task = \"other\"\n").unwrap();
+        let changed = RunDirectory::open(&path).unwrap_err();
+        assert!(changed.to_string().contains("not what the run was started with"), "{changed}");
+        fs::remove_file(path.join(PROVENANCE)).unwrap();
+        let lost = RunDirectory::open(&path).unwrap_err();
+        assert!(lost.to_string().contains("provenance.json") && lost.to_string().contains("try:"), "{lost}");
     }
 
     #[test]

@@ -73,6 +73,17 @@ pub fn create_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|source| Error::io("create the folder", folder, source))
 }
 
+/// Refuses a file that could not be written in the end, before the work whose result it is to hold.
+pub fn check_folder_of(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::system(format!("cannot write {}", path.display()))
+        .found(format!("no folder {}", folder.display()))
+        .hint(format!("make its folder first: mkdir -p {}", folder.display())))
+}
+
 /// A SHA-256 digest in lower-case hexadecimal digits.
 pub fn hex(digest: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -80,6 +91,11 @@ pub fn hex(digest: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The SHA-256 digest of `bytes`, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// The SHA-256 digest of a file's content, in hexadecimal.

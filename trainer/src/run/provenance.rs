@@ -33,6 +33,9 @@ pub struct Provenance {
     pub started_unix_secs: u64,
     /// Version of the physics library, where it is used.
     pub mujoco_version: Option<String>,
+    /// SHA-256 digest of `config.toml`: a run goes on as it was begun, or not at all.
+    #[serde(default)]
+    pub config_sha256: Option<String>,
     /// The demonstration file.
     pub demos_path: Option<String>,
     /// Its SHA-256 digest.

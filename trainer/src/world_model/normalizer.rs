@@ -1,5 +1,6 @@
 //! The inputs of a model, brought to zero mean and unit deviation; and the box that the data lies in.
 
+use crate::learners::running::moments;
 use serde::{Deserialize, Serialize};
 
 /// Deviations below this count as none: the channel is divided by 1 (facebookresearch/mbrl-lib, `Normalizer`).
@@ -20,18 +21,8 @@ impl Normalizer {
 
     /// Means and unbiased deviations of `rows`, `[rows, width]`.
     pub fn fit(rows: &[f32], width: usize) -> Self {
+        let (mean, squares) = moments(rows, width);
         let count = (rows.len() / width) as f64;
-        let mut mean = vec![0.0; width];
-        for row in rows.chunks_exact(width) {
-            mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-        }
-        mean.iter_mut().for_each(|sum| *sum /= count);
-        let mut squares = vec![0.0; width];
-        for row in rows.chunks_exact(width) {
-            for ((sum, x), mean) in squares.iter_mut().zip(row).zip(&mean) {
-                *sum += (f64::from(*x) - mean).powi(2);
-            }
-        }
         let std = |sum: f64| {
             let std = (sum / (count - 1.0)).sqrt();
             if std >= LEAST_STD { std } else { 1.0 }

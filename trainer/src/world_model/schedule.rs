@@ -4,7 +4,7 @@ use crate::config::{Lengths, ModelRate, WorldModelConfig};
 use std::f64::consts::PI;
 
 /// The learning rate after `batches` batches of all fits together. The published code's cosine is PyTorch's, which rises again
-/// after its last batch (spec 7.15); the held one stays at its least.
+/// after its last batch (hyper.md 5); the held one stays at its least.
 pub fn learning_rate(config: &WorldModelConfig, batches: u64) -> f64 {
     let (most, least) = (config.learning_rate, config.least_learning_rate);
     let progress = batches as f64 / config.rate_batches as f64;

@@ -10,7 +10,7 @@ use std::ops::Range;
 const WINDOW: f64 = 0.1;
 
 /// Steps of a demonstration of `length` steps that are start states after a share `progress` of the run: a window of share
-/// `width` that slides from the end to the beginning (spec 4.4; jren03/garage).
+/// `width` that slides from the end to the beginning (jren03/garage).
 pub fn sliding_window(progress: f64, length: usize, width: f64) -> Range<usize> {
     let left = (1.0 - progress).clamp(0.0, 1.0);
     let at = |share: f64| (share * length as f64 + 1e-9) as usize;

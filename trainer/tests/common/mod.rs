@@ -37,7 +37,7 @@ pub(crate) fn config(method: &str, set: &[&str]) -> RunConfig {
     }
     all.extend(set);
     let set = all.into_iter().map(String::from).collect();
-    resolve(method, "pendulum", &Overrides { set, seeds: vec![0], ..Overrides::default() }).unwrap()
+    resolve(method, "pendulum", &Overrides { set, seeds: Some(vec![0]), ..Overrides::default() }).unwrap()
 }
 
 pub(crate) fn expert() -> Demonstrated {

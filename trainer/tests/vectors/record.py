@@ -16,6 +16,7 @@ import torch
 
 from reference.discriminator import discriminator
 from reference.gaussian import gaussian
+from reference.gsde import gsde
 from reference.iq import iq
 from reference.networks import plain
 from reference.optimisers import optimistic_adam
@@ -39,6 +40,7 @@ FILES = {
     "iq.json": iq,
     "ppo.json": ppo,
     "gail.json": gail,
+    "gsde.json": gsde,
 }
 
 

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::observe::progress_line;
-use sha2::{Digest, Sha256};
+use crate::run::files::sha256;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -328,8 +328,4 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io("write", path, e))?;
     file.persist(path).map_err(|e| Error::io("rename to", path, e.error))?;
     Ok(())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

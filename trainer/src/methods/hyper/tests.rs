@@ -28,7 +28,7 @@ const TINY: [&str; 15] = [
 
 fn configured(profile: &str, more: &[&str]) -> RunConfig {
     let set = TINY.iter().chain(more).map(|s| (*s).to_string()).collect();
-    let overrides = Overrides { preset: Some(profile.into()), set, seeds: vec![3], ..Overrides::default() };
+    let overrides = Overrides { preset: Some(profile.into()), set, seeds: Some(vec![3]), ..Overrides::default() };
     resolve("hyper", "pendulum", &overrides).unwrap()
 }
 
@@ -173,7 +173,7 @@ fn exploration_is_not_part_of_the_windows_way() {
 #[test]
 fn profiles_are_those_of_the_sources() {
     let of = |task: &str, profile: &str| {
-        let overrides = Overrides { preset: Some(profile.into()), seeds: vec![0], ..Overrides::default() };
+        let overrides = Overrides { preset: Some(profile.into()), seeds: Some(vec![0]), ..Overrides::default() };
         resolve("hyper", task, &overrides).unwrap()
     };
     for task in ["hopper", "walker2d", "ant", "humanoid"] {
