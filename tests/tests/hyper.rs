@@ -10,8 +10,8 @@ use trainer::run::directory::{Slot, checkpoint_path};
 
 const TINY: &str = "--set sac.hidden=[16,16] --set sac.batch_size=32 --set sac.grad_steps=2 --set sac.exploration_steps=60 \
                     --set eval.every=100 --set eval.episodes=1 --set world_model.hidden=[16,16] --set world_model.members=3 \
-                    --set world_model.elites=2 --set world_model.patience=1 --set world_model.fit_every=20 \
-                    --set imagination.starts_per_step=5 --set reward.hidden=[16,16] --set reward.batch_size=64 \
+                    --set world_model.elites=2 --set world_model.patience=1 --set world_model.patience_batches=0 \
+                    --set world_model.fit_every=20 --set imagination.starts_per_step=5 --set reward.hidden=[16,16] --set reward.batch_size=64 \
                     --set reward.members=3 --set reward.update_every=160 --set reward.rollout_episodes=1";
 
 fn line(more: &str) -> String {

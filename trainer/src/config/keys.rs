@@ -19,7 +19,7 @@ const OPTIONAL: [&str; 21] = [
     "reward.normalized",
     "demos",
     "demos_limit",
-    "world_model.max_epochs",
+    "world_model.max_batches",
     "world_model.mean_clip",
     "world_model.from",
     "reset.window",

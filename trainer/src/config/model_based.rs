@@ -41,13 +41,15 @@ pub struct WorldModelConfig {
     pub fit_every: u64,
     /// Share of the rows that a fit holds out.
     pub held_out: f64,
-    /// A fit ends after so many epochs in which no member improved.
+    /// A fit ends after so many epochs in which no member improved …
     pub patience: u64,
+    /// … if they were so many batches at least: epochs of few rows are too short to tell.
+    pub patience_batches: u64,
     /// Relative fall of a member's held-out error that counts as an improvement.
     pub improvement: f64,
-    /// A fit ends after so many epochs in any case.
+    /// A fit ends with the epoch in which it reaches so many batches, in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_epochs: Option<u64>,
+    pub max_batches: Option<u64>,
     /// Predicted mean changes are clamped to ±this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_clip: Option<f64>,
@@ -183,8 +185,9 @@ impl WorldModelConfig {
             fit_every: 125,
             held_out: 0.2,
             patience: 10,
+            patience_batches: 0,
             improvement: 0.01,
-            max_epochs: None,
+            max_batches: None,
             mean_clip: None,
             capacity: 150_000,
             pinned_demonstrations: true,

@@ -139,8 +139,8 @@ fn validate_world_model(model: &WorldModelConfig) -> Result<()> {
     at_least("world_model.patience", model.patience, 1)?;
     probability("world_model.improvement", model.improvement)?;
     at_least("world_model.capacity", model.capacity as u64, 1)?;
-    if model.max_epochs == Some(0) {
-        return check("world_model.max_epochs", 0, false, "at least 1 epoch");
+    if model.max_batches == Some(0) {
+        return check("world_model.max_batches", 0, false, "at least 1 batch");
     }
     let share = model.data_share;
     check("world_model.data_share", share, share > 0.0 && share <= 1.0, "more than 0, at most 1")?;

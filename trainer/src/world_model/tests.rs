@@ -162,13 +162,36 @@ fn a_fitted_world_steps_as_the_true_one() {
 #[test]
 fn elites_are_the_members_with_the_least_errors() {
     let data = linear_data(600, 6);
-    let mut world = model(&WorldModelConfig { max_epochs: Some(3), ..small() }, &data);
+    let mut world = model(&WorldModelConfig { max_batches: Some(6), ..small() }, &data);
     // The third member begins far away, and three epochs do not bring it back.
     world.spoil(2, 10.0);
     world.whole_fit(&data).unwrap();
     let mut elites = world.elites().to_vec();
     elites.sort_unstable();
     assert_eq!(elites, [0, 1, 3]);
+}
+
+#[test]
+fn a_fit_ends_with_the_epoch_that_reaches_its_batches() {
+    // 480 rows are two batches of 256.
+    let data = linear_data(600, 6);
+    let of = |most: u64| WorldModelConfig { max_batches: Some(most), batch_size: 256, improvement: 0.0, ..small() };
+    for (most, epochs) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
+        let found = model(&of(most), &data).whole_fit(&data).unwrap();
+        assert_eq!((found.model_epochs, found.model_steps), (epochs, 2 * epochs), "at most {most}");
+    }
+}
+
+/// Of few rows an epoch is too short to tell: there patience is counted in batches.
+#[test]
+fn patience_lasts_for_its_epochs_and_its_batches() {
+    // 480 rows are two batches of 256; a step of nothing improves nothing.
+    let data = linear_data(600, 6);
+    let still = WorldModelConfig { patience: 3, batch_size: 256, learning_rate: 1e-30, ..small() };
+    for (least, epochs) in [(0, 3), (6, 3), (7, 4), (100, 50)] {
+        let config = WorldModelConfig { patience_batches: least, ..still.clone() };
+        assert_eq!(model(&config, &data).whole_fit(&data).unwrap().model_epochs, epochs, "at least {least}");
+    }
 }
 
 #[test]
@@ -381,7 +404,7 @@ fn falls_beyond_the_data_are_falls() {
 #[test]
 fn a_model_begins_where_another_ended() {
     let (data, shifted) = (linear_data(600, 5), linear_data(300, 6));
-    let brief = WorldModelConfig { max_epochs: Some(3), improvement: 0.0, ..small() };
+    let brief = WorldModelConfig { max_batches: Some(6), improvement: 0.0, ..small() };
     let mut first = model(&WorldModelConfig { weight_decay: 1e-3, ..brief.clone() }, &data);
     first.fit(&data).unwrap();
     let untrained = first.record();

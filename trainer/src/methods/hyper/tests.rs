@@ -8,7 +8,7 @@ use crate::methods::Method;
 use crate::methods::demonstrated::Demonstrated;
 use crate::nn::Cpu;
 
-const TINY: [&str; 15] = [
+const TINY: [&str; 16] = [
     "env_steps=400",
     "sac.hidden=[8]",
     "sac.batch_size=16",
@@ -17,7 +17,8 @@ const TINY: [&str; 15] = [
     "world_model.hidden=[8]",
     "world_model.members=3",
     "world_model.elites=3",
-    "world_model.max_epochs=3",
+    "world_model.batch_size=4096",
+    "world_model.max_batches=3",
     "world_model.fit_every=20",
     "imagination.starts_per_step=5",
     "reward.hidden=[8]",

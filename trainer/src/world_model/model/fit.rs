@@ -5,7 +5,7 @@
 //! repeat (one call of `WorldModel::fit` each)
 //!     an epoch: every member on its own rows, in a new order
 //!     a member whose error on the held-out rows fell by 1 % keeps these parameters
-//! until no member has improved for `patience` epochs
+//! until no member has improved for `patience` epochs and `patience_batches` batches, or `max_batches` are through
 //! each member takes back its best parameters; the elites are the members with the least errors
 //! ```
 
@@ -111,7 +111,7 @@ impl<B: Train> WorldModel<B> {
         let errors = self.errors(&inputs, &targets, &fitting.held_out)?;
         fitting.epochs += 1;
         fitting.stale = if self.keep_improved(&mut best, &errors) { 0 } else { fitting.stale + 1 };
-        if fitting.stale < self.config.patience && self.config.max_epochs.is_none_or(|most| fitting.epochs < most) {
+        if self.is_worthwhile(fitting) {
             fitting.best = Some(best);
             return Ok(None);
         }
@@ -126,6 +126,13 @@ impl<B: Train> WorldModel<B> {
             model_rate: learning_rate(&self.config, self.batches),
             model_rows: data.len() as u64,
         }))
+    }
+
+    /// Whether a fit has neither lost patience nor used up its batches.
+    fn is_worthwhile(&self, fitting: &Fitting) -> bool {
+        let epoch = fitting.rows[0].len().div_ceil(self.config.batch_size) as u64;
+        let patient = fitting.stale < self.config.patience || fitting.stale * epoch < self.config.patience_batches;
+        patient && self.config.max_batches.is_none_or(|most| fitting.epochs * epoch < most)
     }
 
     /// All rows on the device, inputs normalised: `[rows, width]` each.
