@@ -67,15 +67,10 @@ fn parts(config: &RunConfig, observation: usize, action: usize) -> Vec<(&'static
         add("its data (world_model.capacity)", row * 2.0 * steps.min(model.capacity as f64));
     }
     if let (Some(imagination), Some(model)) = (&config.imagination, &config.world_model) {
-        let phase = imagination.starts_per_step as f64 * model.fit_every as f64;
-        let phases =
-            (imagination.epoch_steps as f64 / model.fit_every as f64).ceil() * imagination.epochs_retained as f64;
         let epochs = config.env_steps.div_ceil(imagination.epoch_steps);
-        let longest = rollout_length(imagination.lengths, epochs) as f64;
-        add(
-            "imagined steps (imagination.starts_per_step, lengths, epochs_retained)",
-            row * phase * longest * phases.max(1.0),
-        );
+        let longest = rollout_length(imagination.lengths, epochs);
+        let steps = imagination.capacity(model.fit_every, longest) as f64;
+        add("imagined steps (imagination.starts_per_step, lengths, epochs_retained)", row * steps);
     }
     parts
 }

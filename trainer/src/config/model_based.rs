@@ -134,6 +134,14 @@ pub struct ImaginationConfig {
     pub reward: RewardSource,
 }
 
+impl ImaginationConfig {
+    /// Imagined steps of `epochs_retained` epochs with rollouts of `length` steps, begun every `fit_every` environment steps.
+    pub fn capacity(&self, fit_every: u64, length: u64) -> u64 {
+        let phase = (self.starts_per_step as u64).saturating_mul(fit_every).saturating_mul(length);
+        phase.saturating_mul(self.epoch_steps.div_ceil(fit_every)).saturating_mul(self.epochs_retained)
+    }
+}
+
 /// How the policy acts in the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -231,7 +231,7 @@ impl<B: Train> Hyper<B> {
     fn imagined(&mut self) -> Result<(ReplayBuffer, Imagination)> {
         let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
         let length = self.rollout_length();
-        self.resize_imagined(rollouts as u64 * length);
+        self.resize_imagined(length);
         let starts = Starts {
             expert: &self.buffers.to_start_from_expert,
             policy: &self.buffers.to_start_from_policy,
@@ -278,10 +278,9 @@ impl<B: Train> Hyper<B> {
         rollout_length(self.tables.imagination.lengths, epoch)
     }
 
-    /// Room for the imagination of `epochs_retained` epochs, each phase of which brings `phase` steps at most.
-    fn resize_imagined(&mut self, phase: u64) {
-        let phases = self.tables.imagination.epoch_steps.div_ceil(self.tables.world_model.fit_every);
-        let capacity = (phase * phases * self.tables.imagination.epochs_retained) as usize;
+    /// Room for the imagination of `epochs_retained` epochs, in rollouts of `length` steps at most.
+    fn resize_imagined(&mut self, length: u64) {
+        let capacity = self.tables.imagination.capacity(self.tables.world_model.fit_every, length) as usize;
         if self.buffers.to_train_policy.capacity() != capacity {
             self.buffers.to_train_policy = self.buffers.to_train_policy.with_capacity_of(capacity);
         }
