@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hype_tests::{Ended, binary, demonstrations, files_in, hype, hype_command, start, train_line, wait_for_lines};
+use hype_tests::{Ended, binary, demonstrations, files_in, hype, hype_command, train_line};
 use trainer::demos::{self, Demonstrations, RecordedStep, Recorder};
 use trainer::run::directory::{Slot, checkpoint_path};
 use trainer::run::driver::read_snapshot;
@@ -47,6 +47,10 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
             &["of memory", "batch_size", "lower those settings"],
         ),
         (format!("{train} --world-model other -o run"), &["hype has no --world-model", "hyper"]),
+        (
+            format!("train hyper pendulum --demos {demos} --set imagination.lengths=[1,2] -o run"),
+            &["`imagination.lengths`", "four whole numbers", "[1, 2]"],
+        ),
         (format!("{train} --set sac.discount=1.0 -o run"), &["`sac.discount`", "discount < 1", "found 1"]),
         (format!("{train} --set env.tremble=nan -o run"), &["`env.tremble`", "0 to 1"]),
         (format!("{train} --set seeds=[1] -o run"), &["--set sets `seeds`", "on the command line"]),
@@ -71,7 +75,9 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
         ("eval expert:pendulum --episodes 0".into(), &["--episodes 0", "at least 1"]),
         ("eval expert:pendulum --tremble 1.5".into(), &["--tremble", "0 to 1", "1.5"]),
         ("demos collect pendulum --episodes 0 -o run".into(), &["--episodes 0"]),
-        ("demos collect pendulum --noise=-1 -o run".into(), &["--noise", "0 or more", "found -1"]),
+        ("demos collect pendulum --noise -1 -o run".into(), &["--noise", "0 or more", "found -1"]),
+        ("demos collect pendulum --drop-states -0.1 -o run".into(), &["--drop-states", "found -0.1"]),
+        (format!("{train} --demos-limit -1 -o run"), &["'-1'", "--demos-limit"]),
         ("demos collect pendulum --noise inf -o run".into(), &["--noise", "found inf"]),
         ("demos collect pendulum --drop-states 1 -o run".into(), &["--drop-states", "0 to below 1", "found 1"]),
         ("demos collect pendulum --drop-states nan -o run".into(), &["--drop-states", "NaN"]),
@@ -316,37 +322,6 @@ fn states_of_another_robot_are_refused_before_a_folder_is_made() {
 }
 
 #[test]
-fn changed_demonstrations_are_noticed_on_resume() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("mine.hdf5");
-    fs::copy(demonstrations(), &file).unwrap();
-    let line = train_line("hype").replace(&demonstrations().display().to_string(), "mine.hdf5");
-    hype(folder.path(), &format!("{line} --env-steps 200 -o run")).good();
-    fs::remove_file(folder.path().join("run/finished")).unwrap();
-    demos::write(&file, &zeros("pendulum", 3, 1)).unwrap();
-    hype(folder.path(), "resume run").refused(3, &["not the ones", "SHA-256", "put the original file back"]);
-    fs::remove_file(&file).unwrap();
-    hype(folder.path(), "resume run").refused(3, &["there is no demonstration file", "mine.hdf5"]);
-}
-
-#[test]
-fn a_run_belongs_to_one_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let line = format!("{} --env-steps 500000 -o run", train_line("hype"));
-    let mut running = start(folder.path(), &line);
-    wait_for_lines(&mut running, &folder.path().join("run/seeds/0/metrics.jsonl"), 1);
-    let pid = running.child().id().to_string();
-    for other in [line.as_str(), "resume run"] {
-        hype(folder.path(), other).refused(2, &["run is in use by another process", &pid, "Ctrl-C"]);
-    }
-    running.signal("TERM");
-    assert_eq!(running.end().code, Some(130));
-    let before = names(&folder.path().join("run"));
-    hype(folder.path(), &line).refused(2, &["run already holds a run", "hype resume run", "-o"]);
-    assert_eq!(names(&folder.path().join("run")), before);
-}
-
-#[test]
 fn a_folder_of_others_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("thesis")).unwrap();
@@ -358,84 +333,18 @@ fn a_folder_of_others_stays_as_it_is() {
     assert!(files_in(folder.path()) == before);
 }
 
-/// A finished run of one seed in `folder/run`, its mark of being finished taken away.
-fn unfinished_run(folder: &Path) -> PathBuf {
-    hype(folder, &format!("{} --env-steps 600 -o run", train_line("hype"))).good();
-    fs::remove_file(folder.join("run/finished")).unwrap();
-    folder.join("run")
-}
-
-#[test]
-fn damaged_checkpoints_are_named_and_can_be_done_without() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = unfinished_run(folder.path());
-    let (path, lines) = (checkpoint_path(&run, Slot::Last, 0), fs::read(run.join("eval.jsonl")).unwrap());
-    let whole = fs::read(&path).unwrap();
-    let flipped = |position: usize| {
-        let mut copy = whole.clone();
-        copy[position] ^= 0x40;
-        copy
-    };
-    let cases = [
-        (whole[..whole.len() / 2].to_vec(), "truncated"),
-        (whole[..20].to_vec(), "truncated"),
-        (Vec::new(), "is not a checkpoint"),
-        (flipped(0), "is not a checkpoint"),
-        (flipped(9), "format version"),
-        (flipped(whole.len() / 3), "is damaged"),
-        (flipped(whole.len() - 1), "is damaged"),
-    ];
-    for (bytes, wanted) in cases {
-        fs::write(&path, &bytes).unwrap();
-        for line in ["resume run", "eval run", "export run -o bundle"] {
-            hype(folder.path(), line).refused(3, &["seed-0.ckpt", wanted, "try: "]);
-        }
-        assert!(!folder.path().join("bundle").exists());
-        assert!(fs::read(&path).unwrap() == bytes, "evidence is not touched");
-    }
-    // What the message proposes helps.
-    fs::remove_file(&path).unwrap();
-    hype(folder.path(), "eval run").refused(3, &["no checkpoint of seed 0", "hype resume run"]);
-    hype(folder.path(), "resume run").good();
-    assert!(fs::read(run.join("eval.jsonl")).unwrap() == lines);
-    assert!(fs::read(&path).unwrap() == whole);
-}
-
-#[test]
-fn damaged_runs_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = unfinished_run(folder.path());
-    hype(folder.path(), "export run --seed 7 -o bundle").refused(2, &["run has no seed 7", "[0]"]);
-    let journal = run.join("seeds/0/eval.jsonl");
-    let config = fs::read_to_string(run.join("config.toml")).unwrap();
-    let provenance = fs::read(run.join("provenance.json")).unwrap();
-    fs::write(run.join("config.toml"), config.replace("batch_size", "batch_sise")).unwrap();
-    for line in ["resume run", "eval run"] {
-        hype(folder.path(), line).refused(3, &["config.toml", "batch_sise"]);
-    }
-    fs::write(run.join("config.toml"), config).unwrap();
-    fs::write(run.join("provenance.json"), &provenance[..40]).unwrap();
-    hype(folder.path(), "resume run").refused(3, &["provenance.json is damaged"]);
-    fs::write(run.join("provenance.json"), provenance).unwrap();
-    // A run whose last checkpoint is not its end, and whose journal lost lines.
-    fs::copy(checkpoint_path(&run, Slot::Last, 0), folder.path().join("end.ckpt")).unwrap();
-    fs::remove_dir_all(&run).unwrap();
-    let mut running = start(folder.path(), &format!("{} --env-steps 500000 -o run", train_line("hype")));
-    wait_for_lines(&mut running, &journal, 2);
-    running.signal("INT");
-    assert_eq!(running.end().code, Some(130));
-    fs::write(&journal, "").unwrap();
-    hype(folder.path(), "resume run").refused(3, &["seeds/0/eval.jsonl is shorter", "0 bytes", "put the file back"]);
-}
-
 #[test]
 fn policies_that_do_not_fit_are_named() {
     let folder = tempfile::tempdir().unwrap();
     hype(folder.path(), "export expert:pendulum -o bundle").good();
     let model = folder.path().join("bundle/policy.onnx");
     let whole = fs::read(&model).unwrap();
-    let wanted =
-        ["does not fit the task hopper", "11 observations", "3 observations and 1 actions of pendulum", "--task"];
+    let wanted = [
+        "does not fit the task hopper",
+        "11 observations",
+        "3 observations and 1 actions of pendulum",
+        "the task pendulum",
+    ];
     for policy in ["bundle", "bundle/policy.onnx", "expert:pendulum"] {
         hype(folder.path(), &format!("eval {policy} --task hopper")).refused(3, &wanted);
     }
@@ -560,6 +469,14 @@ fn places_that_cannot_be_written_are_named() {
     fs::write(folder.path().join("file"), "").unwrap();
     hype(folder.path(), &format!("{} -o file/run", train_line("hype")))
         .refused(1, &["cannot create the folder file/run"]);
+    hype(folder.path(), &format!("{} -o file", train_line("hype"))).refused(2, &["file is a file", "a folder"]);
+    let collect = "demos collect pendulum --episodes 1 -o";
+    hype(folder.path(), &format!("{collect} file/x")).refused(1, &["cannot write file/x", "file, a file"]);
+    hype(folder.path(), &format!("{collect} file")).refused(2, &["file is there", "no demonstration file"]);
+    hype(folder.path(), &format!("{collect} .")).refused(1, &["cannot write .", "a folder"]);
+    for _ in 0..2 {
+        hype(folder.path(), &format!("{collect} again.hdf5")).good();
+    }
     hype(folder.path(), "demos collect hopper --policy expert:pendulum --episodes 1 -o demos.hdf5")
         .refused(3, &["expert:pendulum does not fit the task hopper", "11 observations"]);
 }

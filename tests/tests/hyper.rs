@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use hype_tests::{demonstrations, hype, hype_policy, start, wait_for_lines};
+use hype_tests::{demonstrations, hype, hype_policy, start, train_line, wait_for_lines};
 use trainer::run::directory::{Slot, checkpoint_path};
 
 const TINY: &str = "--set sac.hidden=[16,16] --set sac.batch_size=32 --set sac.grad_steps=2 --set sac.exploration_steps=60 \
@@ -156,7 +156,7 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     hype(folder.path(), &from).refused(3, &["learned nothing yet", "hype resume"]);
     fs::remove_dir_all(folder.path().join("run/checkpoints")).unwrap();
     hype(folder.path(), &format!("train hyper pendulum {tiny} --world-model run -o third"))
-        .refused(3, &["no checkpoint"]);
+        .refused(3, &["its checkpoint of seed 0 is gone"]);
     let zeros = line("--reward true --set world_model.data_share=0.00001 -o nothing");
     hype(folder.path(), &zeros).refused(2, &["nothing to fit", "world_model.data_share"]);
     assert!(!folder.path().join("third").exists());
@@ -188,6 +188,13 @@ fn a_reward_that_another_run_learned_stands_still() {
     let demos = demonstrations().display();
     let mm = format!("train mm pendulum --demos {demos} --set reward.from=game -o bad");
     hype(folder.path(), &mm).refused(3, &["always learns its own"]);
+    hype(folder.path(), &line("--env-steps 60 -o random")).good();
+    hype(folder.path(), &line("--reward random -o bad")).refused(3, &["learned nothing yet", "reward.update_every"]);
+    let absorbing = format!("{} --set reward.absorbing=true", train_line("hype"));
+    hype(folder.path(), &format!("{absorbing} --env-steps 200 -o absorbing")).good();
+    hype(folder.path(), &line("--reward absorbing -o bad")).refused(3, &["reward.absorbing"]);
+    hype(folder.path(), &line("--set faults.demonstrations_in_env_units=true -o bad"))
+        .refused(2, &["demonstrations_in_env_units", "both sides"]);
     assert!(!folder.path().join("bad").exists());
 }
 
@@ -205,8 +212,8 @@ fn what_does_not_fit_is_refused() {
         (line("--set imagination.lengths=[20,10,1,2]"), vec!["imagination.lengths"]),
         (line("--set reset.window=0.2"), vec!["reset.window", "sliding-window"]),
         (line("--set imagination.pessimism=1 --set world_model.elites=1"), vec!["pessimism", "never disagrees"]),
-        (line("--disc-episodes 2 --disc-from policy-buffer"), vec!["--disc-episodes 2", "one of the two"]),
-        (line("--disc-episodes 2 --reward true"), vec!["--disc-episodes 2", "--reward"]),
+        (line("--disc-episodes 2 --disc-from policy-buffer"), vec!["--disc-episodes has no effect", "policy-buffer"]),
+        (line("--disc-episodes 2 --reward true"), vec!["--disc-episodes has no effect", "the task's"]),
     ] {
         hype(folder.path(), &format!("{line} -o run")).refused(2, &words);
         assert!(!folder.path().join("run").exists(), "{line}");

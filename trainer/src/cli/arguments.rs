@@ -70,7 +70,7 @@ pub struct Quickstart {
 #[derive(Debug, Args)]
 pub struct Settings {
     /// Environment steps per seed, exploration included
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub env_steps: Option<u64>,
     /// A TOML file of settings, for instance another run's config.toml
     #[arg(long)]
@@ -126,7 +126,7 @@ pub struct Collect {
     #[arg(short, long)]
     pub output: PathBuf,
     /// Episodes to keep
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, allow_negative_numbers = true)]
     pub episodes: usize,
     /// A policy file, run, bundle, `expert`, `expert:TASK` or `random`
     #[arg(long, default_value = "expert")]
@@ -141,10 +141,10 @@ pub struct Collect {
     #[arg(long)]
     pub full_length: bool,
     /// Add normal noise of this standard deviation to every action, in units of [-1, 1]
-    #[arg(long, default_value_t = 0.0, value_name = "S")]
+    #[arg(long, default_value_t = 0.0, value_name = "S", allow_negative_numbers = true)]
     pub noise: f64,
     /// Remove this share of the steps at random
-    #[arg(long, default_value_t = 0.0, value_name = "FRACTION")]
+    #[arg(long, default_value_t = 0.0, value_name = "FRACTION", allow_negative_numbers = true)]
     pub drop_states: f64,
     /// Chooses the start states
     #[arg(long, default_value_t = 0)]
@@ -162,7 +162,7 @@ pub struct Train {
     #[arg(long)]
     pub demos: Option<PathBuf>,
     /// Use its first so many episodes
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub demos_limit: Option<usize>,
     /// Seeds: 3, 0..5 (half-open) or 0,4 [default: those of --config, else 0]
     #[arg(long)]
@@ -178,7 +178,7 @@ pub struct Train {
     #[arg(long, value_name = "RUN")]
     pub world_model: Option<PathBuf>,
     /// Whole real episodes per discriminator update
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub disc_episodes: Option<u64>,
     /// hyper: where the discriminator's pairs of the learner come from
     #[arg(long, value_name = "SOURCE", value_parser = ["episodes", "policy-buffer"])]
@@ -196,6 +196,9 @@ pub struct Train {
 pub struct Resume {
     /// Run folder
     pub run: PathBuf,
+    /// The run's demonstrations, where they have moved
+    #[arg(long, value_name = "FILE")]
+    pub demos: Option<PathBuf>,
     /// Where to compute
     #[arg(long, value_enum, default_value_t)]
     pub device: Device,
@@ -229,10 +232,10 @@ pub struct Eval {
     #[arg(long)]
     pub task: Option<String>,
     /// Episodes
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, allow_negative_numbers = true)]
     pub episodes: u64,
     /// Probability that an action is replaced by a random one
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub tremble: f64,
     /// Chooses the episodes
     #[arg(long, default_value_t = 0)]

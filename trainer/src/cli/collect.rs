@@ -1,7 +1,7 @@
 //! `hype demos collect`: plays a policy and writes its episodes as demonstrations.
 
 use super::policy::Loaded;
-use crate::demos::{RecordedStep, Recorder, write};
+use crate::demos::{self, RecordedStep, Recorder, write};
 use crate::envs::{ActionScale, Ending, Purpose, Task, World, WorldConfig};
 use crate::error::{Error, Result};
 use crate::run::files;
@@ -72,7 +72,7 @@ const PATIENCE: usize = 20;
 /// When a setting is out of range, the policy does not fit, too few episodes reach the horizon, or the file cannot be written.
 pub fn collect(loaded: &mut Loaded, task: &Task, collection: Collection, path: &Path) -> Result<Collected> {
     collection.check()?;
-    files::check_folder_of(path)?;
+    check_output(path)?;
     let streams = Streams::new(collection.seed);
     let mut noise = Noise::new(task, collection.noise, streams.stream("demos/noise"));
     let mut world = World::new(&task.id, WorldConfig { tremble: 0.0, demo_resets: None }, streams, "env/demos")?;
@@ -122,6 +122,7 @@ pub fn collect(loaded: &mut Loaded, task: &Task, collection: Collection, path: &
     let mut attributes = vec![
         ("policy", loaded.label.clone()),
         ("seed", collection.seed.to_string()),
+        ("full_length", collection.full_length.to_string()),
         ("control_period_secs", task.control_period_secs.to_string()),
         ("mujoco_version", crate::envs::mujoco::VERSION.to_string()),
         ("hype_version", env!("CARGO_PKG_VERSION").to_string()),
@@ -130,6 +131,10 @@ pub fn collect(loaded: &mut Loaded, task: &Task, collection: Collection, path: &
         if value > 0.0 {
             attributes.push((name, value.to_string()));
         }
+    }
+    if let Some(chosen) = &loaded.chosen {
+        attributes.push(("policy_seed", chosen.seed.to_string()));
+        attributes.push(("policy_env_steps", chosen.env_steps.to_string()));
     }
     let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let demonstrations = recorder
@@ -142,6 +147,16 @@ pub fn collect(loaded: &mut Loaded, task: &Task, collection: Collection, path: &
         discarded,
         mean_return: returns / collection.episodes as f64,
     })
+}
+
+/// Demonstrations are replaced by those that are collected anew; any other file stays.
+fn check_output(path: &Path) -> Result<()> {
+    files::check_folder_of(path)?;
+    if !path.exists() || demos::is_one(path) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{} is there, and is no demonstration file", path.display()))
+        .hint("another name with -o, or move that file away"))
 }
 
 /// Normal noise on actions.

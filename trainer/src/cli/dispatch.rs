@@ -25,7 +25,7 @@ pub fn dispatch(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         Command::Demos(Demos::Inspect { file, json }) => super::demos::inspect(&file, json, out),
         Command::Train(arguments) => start(&arguments, out),
         Command::Resume(arguments) => {
-            let outcome = train::resume(&arguments.run, arguments.device, watch)?;
+            let outcome = train::resume(&arguments.run, arguments.demos.as_deref(), arguments.device, watch)?;
             ended(outcome, &arguments.run, out)?;
             say_how_to_write_an_expert(&arguments.run, out)
         }
@@ -135,15 +135,6 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
         flags.push(("--world-model", format!("world_model.from={}", absolute(run)?.display())));
     }
     if let Some(episodes) = arguments.disc_episodes {
-        let instead = match (arguments.disc_from.as_deref(), &arguments.reward) {
-            (Some("policy-buffer"), _) => Some("--disc-from policy-buffer"),
-            (_, Some(_)) => Some("--reward"),
-            _ => None,
-        };
-        if let Some(instead) = instead {
-            return Err(Error::config(format!("--disc-episodes {episodes} and {instead}"))
-                .expected("one of the two: with the second no episodes are played for the discriminator"));
-        }
         flags.push(("--disc-episodes", format!("reward.rollout_episodes={episodes}")));
     }
     if let Some(source) = &arguments.disc_from {
@@ -188,7 +179,7 @@ fn expert(arguments: &Expert, out: &mut dyn Write) -> Result<()> {
     let device = arguments.settings.device;
     let outcome = if run.join("config.toml").is_file() {
         train::check_same_settings(&config, &run)?;
-        train::resume(&run, device, watch)?
+        train::resume(&run, None, device, watch)?
     } else {
         train::train(&config, &run, device, &*watch(&task))?
     };

@@ -13,20 +13,30 @@ const COPIES: f64 = 4.0;
 /// Numbers that a row leaves behind in each unit, forward and back.
 const PER_UNIT: f64 = 4.0;
 
-/// Refuses a configuration for observations and actions of these widths that takes more than the memory of this machine
-/// (where that is known), before anything is made.
+/// How large what is learned from is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Numbers of an observation.
+    pub observation: usize,
+    /// Numbers of an action.
+    pub action: usize,
+    /// Steps demonstrated.
+    pub demonstrated: usize,
+}
+
+/// Refuses a configuration that takes more than the memory of this machine (where that is known), before anything is made.
 ///
 /// # Errors
 /// Names the greatest part of it.
-pub(super) fn check_memory(config: &RunConfig, observation: usize, action: usize) -> Result<()> {
+pub(super) fn check_memory(config: &RunConfig, sizes: Sizes) -> Result<()> {
     match machine_bytes() {
-        Some(there) => check_against(there, config, observation, action),
+        Some(there) => check_against(there, config, sizes),
         None => Ok(()),
     }
 }
 
-fn check_against(there: f64, config: &RunConfig, observation: usize, action: usize) -> Result<()> {
-    let parts = parts(config, observation, action);
+fn check_against(there: f64, config: &RunConfig, sizes: Sizes) -> Result<()> {
+    let parts = parts(config, sizes);
     let side_by_side = config.seeds.len().min(std::thread::available_parallelism().map_or(1, usize::from)) as f64;
     let needed = side_by_side * parts.iter().map(|(_, bytes)| bytes).sum::<f64>();
     if needed <= there {
@@ -42,11 +52,13 @@ fn check_against(there: f64, config: &RunConfig, observation: usize, action: usi
 }
 
 /// The parts with a size of their own, and what they take in bytes.
-fn parts(config: &RunConfig, observation: usize, action: usize) -> Vec<(&'static str, f64)> {
+fn parts(config: &RunConfig, sizes: Sizes) -> Vec<(&'static str, f64)> {
+    let Sizes { observation, action, demonstrated } = sizes;
     let row = (2 * observation + action + 3) as f64;
     let mut parts = Vec::new();
     let mut add = |name, numbers: f64| parts.push((name, NUMBER * numbers));
-    let (pair, steps) = (observation + action, config.env_steps as f64);
+    let (pair, steps, demonstrated) = (observation + action, config.env_steps as f64, demonstrated as f64);
+    add("the demonstrations (demos_limit)", demonstrated * (row + pair as f64));
     if config.learner != LearnerKind::Ppo {
         let rhythm = config.rhythm();
         let (hidden, actor) = match config.td3_bc() {
@@ -64,13 +76,20 @@ fn parts(config: &RunConfig, observation: usize, action: usize) -> Vec<(&'static
     if let Some(model) = &config.world_model {
         let networks = Perceptrons::of(pair, &model.hidden, 2 * observation, model.members);
         add("the world model (world_model.members, hidden, batch_size)", networks.numbers(model.batch_size));
-        add("its data (world_model.capacity)", row * 2.0 * steps.min(model.capacity as f64));
+        // Each real step comes with a demonstrated one. The rows lie on the host, and for a fit on the device.
+        let added = if demonstrated > 0.0 { 2.0 * steps } else { steps };
+        let ring = added.min(model.capacity as f64);
+        let rows = ring + if model.pinned_demonstrations { demonstrated } else { 0.0 };
+        add("its data (world_model.capacity)", 2.0 * (pair + observation + 1) as f64 * rows);
     }
     if let (Some(imagination), Some(model)) = (&config.imagination, &config.world_model) {
         let epochs = config.env_steps.div_ceil(imagination.epoch_steps);
         let longest = rollout_length(imagination.lengths, epochs);
-        let steps = imagination.capacity(model.fit_every, longest) as f64;
-        add("imagined steps (imagination.starts_per_step, lengths, epochs_retained)", row * steps);
+        let at_once = imagination.starts_per_step as f64 * model.fit_every as f64;
+        let kept = imagination.capacity(model.fit_every, longest) as f64 + at_once * longest as f64;
+        add("imagined steps (imagination.starts_per_step, lengths, epochs_retained)", row * kept);
+        let networks = Perceptrons::of(pair, &model.hidden, 2 * observation, 1);
+        add("imagining them (imagination.starts_per_step, world_model.hidden)", networks.widest * 2.0 * at_once);
     }
     parts
 }
@@ -79,17 +98,22 @@ fn parts(config: &RunConfig, observation: usize, action: usize) -> Vec<(&'static
 struct Perceptrons {
     parameters: f64,
     units: f64,
+    /// Units of the widest layer of one of them.
+    widest: f64,
 }
 
 impl Perceptrons {
     fn of(inputs: usize, hidden: &[usize], outputs: usize, count: usize) -> Self {
         let widths: Vec<f64> = [inputs].iter().chain(hidden).chain(&[outputs]).map(|width| *width as f64).collect();
         let parameters: f64 = widths.windows(2).map(|pair| (pair[0] + 1.0) * pair[1]).sum();
-        Self { parameters: count as f64 * parameters, units: count as f64 * widths.iter().sum::<f64>() }
+        let units: f64 = widths.iter().sum();
+        let widest = widths.iter().copied().fold(0.0, f64::max);
+        Self { parameters: count as f64 * parameters, units: count as f64 * units, widest }
     }
 
     fn and(self, other: Self) -> Self {
-        Self { parameters: self.parameters + other.parameters, units: self.units + other.units }
+        let (parameters, units) = (self.parameters + other.parameters, self.units + other.units);
+        Self { parameters, units, widest: self.widest.max(other.widest) }
     }
 
     fn numbers(&self, batch: usize) -> f64 {
@@ -109,6 +133,8 @@ mod tests {
     use super::*;
     use crate::config::{METHODS, Overrides, resolve};
 
+    const HOPPER: Sizes = Sizes { observation: 11, action: 3, demonstrated: 64_000 };
+
     fn with(method: &str, set: &[&str]) -> RunConfig {
         let set = set.iter().map(ToString::to_string).collect();
         resolve(method, "hopper", &Overrides { set, ..Overrides::default() }).unwrap()
@@ -117,7 +143,7 @@ mod tests {
     #[test]
     fn what_no_machine_holds_is_refused_and_every_preset_is_not() {
         let laptop = 16.0 * f64::from(1 << 30);
-        let check = |config: &RunConfig| check_against(laptop, config, 11, 3).map_err(|error| error.to_string());
+        let check = |config: &RunConfig| check_against(laptop, config, HOPPER).map_err(|error| error.to_string());
         for method in METHODS {
             check(&with(method, &[])).unwrap();
         }
@@ -132,6 +158,18 @@ mod tests {
             let error = check(&with(method, &[set])).unwrap_err();
             assert!(error.contains("GiB of memory") && error.contains(word), "{set}: {error}");
         }
+    }
+
+    /// What the rows themselves take: less than this would be no estimate.
+    #[test]
+    fn rows_are_counted_once_where_they_lie() {
+        let config = with("hyper", &["env_steps=50000"]);
+        let bytes = |name: &str| parts(&config, HOPPER).iter().find(|part| part.0.contains(name)).unwrap().1;
+        assert_eq!(bytes("the demonstrations"), 4.0 * 64_000.0 * (28 + 14) as f64);
+        assert_eq!(bytes("its data"), 4.0 * 2.0 * 26.0 * (100_000 + 64_000) as f64);
+        // Rollouts of 10 steps (epoch 50), 125 · 400 of them a phase, eight phases an epoch.
+        let longest = rollout_length(config.imagination.as_ref().unwrap().lengths, 50) as f64;
+        assert_eq!(bytes("imagined steps"), 4.0 * 28.0 * 50_000.0 * longest * 9.0);
     }
 
     #[test]

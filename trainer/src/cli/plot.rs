@@ -1,14 +1,15 @@
 //! `hype plot`: learning curves of runs, as SVG and CSV.
 
 use crate::error::{Error, Result};
-use crate::observe::curves::{Curve, CurvePoint, Curves, csv_path, read};
+use crate::observe::curves::{CSV_HEADER, Curve, CurvePoint, Curves, csv_path, read};
 use crate::observe::statistics::{BOOTSTRAP_RESAMPLES, LEAST_FOR_INTERVAL};
 use crate::observe::svg::{Chart, Mark, Panel, Point, Reference, Series, render};
 use crate::observe::text::{grouped, short};
 use crate::run::files;
 use clap::Args;
 use serde::Deserialize;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Draws learning curves: interquartile mean over seeds with its 95 % bootstrap interval (of two or three seeds: mean and range),
@@ -29,6 +30,9 @@ pub struct PlotArgs {
     #[arg(long, value_name = "JSONL")]
     pub reference: Option<PathBuf>,
 }
+
+/// More steps than anything learns in; a point beyond would shrink the curves to a line.
+const MOST_STEPS: f64 = 1e12;
 
 /// One line of a `--reference` file.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,13 +55,15 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
             .expected("a name that ends in .svg")
             .found(args.output.display()));
     }
+    let table = csv_path(&args.output);
+    [&args.output, &table].into_iter().try_for_each(|file| files::check_folder_of(file))?;
+    check_own(&table)?;
     let mut curves = read(&args.runs)?;
     if args.as_published {
         curves.shift_as_published();
     }
     let published =
         args.reference.as_deref().map(|path| published(path, &curves.task)).transpose()?.unwrap_or_default();
-    let table = csv_path(&args.output);
     files::write(&args.output, render(&chart(&curves, &published)).as_bytes())?;
     files::write(&table, curves.to_csv().as_bytes())?;
     let mut lines: Vec<String> = curves.curves.iter().map(|curve| summary(&curves, curve)).collect();
@@ -66,15 +72,32 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "{}", lines.join("\n")).map_err(|source| Error::system("cannot write to stdout").source(source))
 }
 
+/// Refuses to replace a table that is not one of curves: nobody named it.
+fn check_own(table: &Path) -> Result<()> {
+    let Ok(file) = File::open(table) else { return Ok(()) };
+    let mut first = String::new();
+    let read = BufReader::new(file.take(CSV_HEADER.len() as u64 + 1)).read_line(&mut first);
+    if read.is_ok() && first.trim_end() == CSV_HEADER {
+        return Ok(());
+    }
+    Err(Error::config(format!("{} is in the way of the curves' numbers", table.display()))
+        .expected("no file, or an earlier table of curves")
+        .hint("another name with -o, or move that file away"))
+}
+
 fn published(path: &Path, task: &str) -> Result<Vec<Published>> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::data(format!("cannot read {}", path.display())).source(source))?;
     let row = |(index, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|source| {
+        let refused = || {
             Error::data(format!("{}, line {}", path.display(), index + 1))
                 .expected(r#"{"method": "hype", "env_steps": 50000, "return": 1460}"#)
-                .source(source)
-        })
+        };
+        let row: Published = serde_json::from_str(line).map_err(|source| refused().source(source))?;
+        if !(0.0..=MOST_STEPS).contains(&row.env_steps) {
+            return Err(refused().found(format!("env_steps {}, not 0 to {MOST_STEPS:e}", row.env_steps)));
+        }
+        Ok(row)
     };
     let rows: Vec<Published> =
         text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(row).collect::<Result<_>>()?;
@@ -216,11 +239,16 @@ mod tests {
         for (line, word) in [
             ("{\"task\": \"ant\", \"method\": \"mm\", \"env_steps\": 5, \"return\": 4}", "expected toy; found ant"),
             ("\n", "has no line"),
+            ("{\"method\": \"mm\", \"env_steps\": -5, \"return\": 4}", "env_steps -5"),
         ] {
             std::fs::write(&reference, line).unwrap();
             let error = plot(&args, &mut Vec::new()).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+        std::fs::write(output.with_extension("csv"), "thesis,data\n").unwrap();
+        let error = plot(&args, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("in the way") && error.contains("curves.csv"), "{error}");
+        std::fs::remove_file(output.with_extension("csv")).unwrap();
         std::fs::write(&reference, "5000,42").unwrap();
         let error = plot(&args, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("line 1") && error.contains("env_steps"), "{error}");

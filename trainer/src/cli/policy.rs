@@ -3,7 +3,7 @@
 use crate::envs::{Task, World, task};
 use crate::error::{Error, Result};
 use crate::experts::expert;
-use crate::run::directory::{Slot, checkpoint_path, read_config};
+use crate::run::directory::{Slot, checkpoint_path, is_finished, read_config};
 use crate::run::driver::{Snapshot, read_snapshot};
 use crate::run::rng::Stream;
 use crate::{config::RunConfig, to_policy};
@@ -80,8 +80,13 @@ pub struct OfRun {
 /// Opens POLICY. `for_task` completes a bare `expert`; `of_run` chooses among a run's checkpoints.
 pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, of_run: OfRun, random: Stream) -> Result<Loaded> {
     let is_run = Path::new(name).join("config.toml").is_file();
-    if let (Some(seed), false) = (of_run.seed, is_run) {
-        return Err(Error::config(format!("--policy-seed {seed}")).expected("a run folder").found(format!("`{name}`")));
+    let only_of_runs = match of_run {
+        OfRun { seed: Some(seed), .. } => Some(format!("--policy-seed {seed}")),
+        OfRun { slot: Slot::Best, .. } => Some("--checkpoint best".to_owned()),
+        OfRun { slot: Slot::Last, seed: None } => None,
+    };
+    if let (Some(flag), false) = (only_of_runs, is_run) {
+        return Err(Error::config(flag).expected("a run folder").found(format!("`{name}`")));
     }
     if name == "random" {
         return Ok(Loaded {
@@ -123,6 +128,10 @@ pub fn open(name: &str, for_task: Option<&str>, engine: EngineChoice, of_run: Of
             .expected("a policy file, a run folder, a bundle, expert:TASK or random")
             .hint("hype eval expert:pendulum plays the expert that comes with the program"));
     }
+    if path.is_dir() && !path.join("manifest.json").is_file() {
+        return Err(Error::config(format!("the folder {name} holds no policy"))
+            .expected("a run, which has a config.toml, or a bundle, which has a manifest.json"));
+    }
     Ok(network(Policy::load(path, engine)?, name.into()))
 }
 
@@ -156,11 +165,22 @@ pub fn written_checkpoint(run: &Path, slot: Slot, seed: u64) -> Result<PathBuf> 
     if path.exists() {
         return Ok(path);
     }
-    Err(Error::data(format!("{} has no checkpoint of seed {seed} yet", run.display()))
-        .hint(format!("hype resume {}", run.display())))
+    let name = run.display();
+    if is_finished(run) {
+        return Err(Error::data(format!("{name} is finished, and its checkpoint of seed {seed} is gone"))
+            .expected(path.display())
+            .hint(format!(
+                "put it back from a copy, or delete {name}/finished and resume: the seed then starts again"
+            )));
+    }
+    if slot == Slot::Best && checkpoint_path(run, Slot::Last, seed).exists() {
+        return Err(Error::data(format!("{name} has no best checkpoint of seed {seed} yet: nothing was evaluated"))
+            .hint(format!("--checkpoint last, or hype resume {name}")));
+    }
+    Err(Error::data(format!("{name} has no checkpoint of seed {seed} yet")).hint(format!("hype resume {name}")))
 }
 
-/// A run's resolved configuration.
+/// A run's resolved configuration, as it was started.
 pub fn read_run_config(path: &Path) -> Result<RunConfig> {
     toml::from_str(&read_config(path)?).map_err(|e| {
         Error::data(format!("{} does not fit this version of the program", path.join("config.toml").display()))
@@ -202,7 +222,7 @@ impl Loaded {
         Err(match &other {
             Some(other) => error
                 .found(format!("{} of {}", words(found), other.id))
-                .hint(format!("--task {}, or another policy", other.id)),
+                .hint(format!("the task {}, or another policy", other.id)),
             None => error.found(words(found)).hint("a policy that was made for this task"),
         })
     }

@@ -1,6 +1,6 @@
 //! `hype train`, `hype resume` and `hype expert`.
 
-use super::memory::check_memory;
+use super::memory::{Sizes, check_memory};
 use super::policy::{Loaded, Player, read_run, read_run_config};
 use super::transfer;
 use crate::backend::{self, Gpu};
@@ -56,7 +56,12 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         provenance.demos_episodes = Some(demonstrations.episodes.len());
     }
     transfer::check(config, &task)?;
-    check_memory(config, task.observation_width(), task.action_width())?;
+    let sizes = Sizes {
+        observation: task.observation_width(),
+        action: task.action_width(),
+        demonstrated: demonstrations.as_ref().map_or(0, Demonstrations::len),
+    };
+    check_memory(config, sizes)?;
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;
     let expert = demonstrated(config, demonstrations, &task)?;
     let directory = RunDirectory::create(directory, &text, &provenance)?;
@@ -92,8 +97,13 @@ fn demonstrated(
     Ok(Some(expert))
 }
 
-/// Continues a run from its last checkpoints; a finished one is left as it is.
-pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn Observer>) -> Result<Outcome> {
+/// Continues a run from its last checkpoints; a finished one is left as it is. `demos` is where its demonstrations are now.
+pub fn resume(
+    path: &Path,
+    demos: Option<&Path>,
+    device: Device,
+    observer: impl Fn(&Task) -> Box<dyn Observer>,
+) -> Result<Outcome> {
     gpu_of(device)?;
     let config = read_run_config(path)?;
     if is_finished(path) {
@@ -101,18 +111,34 @@ pub fn resume(path: &Path, device: Device, observer: impl Fn(&Task) -> Box<dyn O
     }
     let directory = RunDirectory::open(path)?;
     let task = task(&config.task)?;
-    let demonstrations = load_demonstrations(&config, &task)?;
+    let demonstrations = load_demonstrations(&with_demos_at(&config, demos, path)?, &task)?;
     let recorded = read_provenance(path)?.demos_sha256;
     let found = demonstrations.as_ref().and_then(|d| d.sha256.clone());
     if recorded != found {
         return Err(Error::data("the demonstrations are not the ones that the run was started with")
             .expected(format!("SHA-256 {}", recorded.unwrap_or_default()))
             .found(found.unwrap_or_default())
-            .hint("put the original file back, or start a new run"));
+            .hint(format!("hype resume {} --demos FILE, with the original one, or a new run", path.display())));
     }
     let expert = demonstrated(&config, demonstrations, &task)?;
     let observer = observer(&task);
     go(&config, expert, &directory, device, &*observer)
+}
+
+/// `config` with its demonstrations where they are now.
+fn with_demos_at(config: &RunConfig, demos: Option<&Path>, run: &Path) -> Result<RunConfig> {
+    let moved = demos.map(Path::to_owned);
+    match (&config.demos, &moved) {
+        (None, Some(file)) => Err(Error::config(format!("--demos {}", file.display()))
+            .expected("nothing: the run has no demonstrations")
+            .hint(format!("hype resume {}", run.display()))),
+        (Some(begun), None) if !begun.exists() => {
+            Err(Error::data(format!("the demonstrations of {} are gone", run.display()))
+                .expected(begun.display())
+                .hint(format!("hype resume {} --demos FILE, where they are now", run.display())))
+        }
+        _ => Ok(RunConfig { demos: moved.or_else(|| config.demos.clone()), ..config.clone() }),
+    }
 }
 
 /// Refuses to continue the run in `path` with other settings than it was started with.

@@ -70,7 +70,13 @@ fn model_of(run: &Path, seed: u64) -> Result<WorldModelRecord> {
 }
 
 fn reward_of(run: &Path, seed: u64) -> Result<Option<DiscriminatorNetwork>> {
-    Ok(read_snapshot(&checkpoint_of(run, seed)?)?.networks.discriminator)
+    let reward = read_snapshot(&checkpoint_of(run, seed)?)?.networks.discriminator;
+    if reward.as_ref().is_some_and(|reward| !reward.learned) {
+        return Err(Error::data(format!("the reward of {} has learned nothing yet", run.display()))
+            .expected("a run whose discriminator has had a turn (reward.update_every)")
+            .hint(format!("hype resume {}, or take another run", run.display())));
+    }
+    Ok(reward)
 }
 
 fn model_run(config: &RunConfig) -> Option<&PathBuf> {
@@ -126,6 +132,12 @@ fn check_reward(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
     }
     if !task.has_channels_of(&envs::task(&other.task)?) {
         return Err(refused("its task is of another body").expected(&task.id).found(other.task));
+    }
+    if reward.absorbing {
+        return Err(refused(
+            "it pays for what comes after an episode's end (reward.absorbing), which hyper does not imagine",
+        )
+        .hint("take a run without reward.absorbing"));
     }
     let shape = |reward: &RewardConfig| {
         let clip = reward.clip.map_or("no clip".into(), |clip| format!("clip {clip}"));

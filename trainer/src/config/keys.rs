@@ -1,7 +1,7 @@
 //! Which settings there are, and which of them a run reads.
 
 use super::presets::{METHODS, table};
-use super::{LearnerKind, ModelRate, RewardSource, RunConfig};
+use super::{LearnerKind, ModelRate, PairSource, RewardSource, RunConfig};
 use crate::error::{Error, Result, nearest};
 use std::collections::BTreeSet;
 use toml::{Table, Value};
@@ -137,7 +137,7 @@ const READ_BY_CLONING: [&str; 6] =
 
 /// Why `config` never reads the setting, where it does not.
 pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
-    let (table, name) = key.split_once('.').unwrap_or(("", key));
+    let (table, name) = key.split_once('.').unwrap_or((key, key));
     let td3_bc = config.learner == LearnerKind::Td3Bc;
     let method = config.method.as_str();
     let of_learner = match (table, td3_bc) {
@@ -150,7 +150,10 @@ pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
     };
     of_learner.or_else(|| match table {
         "reset" if method == "bc" => Some("cloning plays no episode but to evaluate".into()),
-        "sac" => idle_of_sac(name, config),
+        "reset" | "demos_limit" if config.demos.is_none() && needs_none(config) => {
+            Some("there are no demonstrations".into())
+        }
+        "sac" | "td3_bc" => idle_of_learner(name, config),
         "reward" | "hyper" => idle_of_reward(key, config),
         "world_model" => idle_of_model(name, config),
         "faults" => idle_of_faults(name, config),
@@ -158,9 +161,28 @@ pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
     })
 }
 
-fn idle_of_sac(name: &str, config: &RunConfig) -> Option<String> {
-    let fixed = name == "target_entropy" && !config.sac.learn_temperature;
-    fixed.then(|| "the temperature is not learned (sac.learn_temperature)".into())
+/// Whether the method learns from the task's own reward: demonstrations are optional.
+fn needs_none(config: &RunConfig) -> bool {
+    config.method == "expert" || learns_of_task(config)
+}
+
+fn learns_of_task(config: &RunConfig) -> bool {
+    config.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
+}
+
+fn idle_of_learner(name: &str, config: &RunConfig) -> Option<String> {
+    let in_model = config.world_model.is_some();
+    match name {
+        "target_entropy" if !config.sac.learn_temperature => {
+            Some("the temperature is not learned (sac.learn_temperature)".into())
+        }
+        "bc_steps" if in_model => Some("hyper does not clone first".into()),
+        "timeouts_are_terminal" if in_model => Some("imagined rollouts have no time limit".into()),
+        "restarts_each_iteration" if in_model || config.iteration().is_none() => {
+            Some(format!("{} goes on where it is, always", config.method))
+        }
+        _ => None,
+    }
 }
 
 fn idle_of_reward(key: &str, config: &RunConfig) -> Option<String> {
@@ -168,15 +190,19 @@ fn idle_of_reward(key: &str, config: &RunConfig) -> Option<String> {
     if key == "reward.reduction" && reward.members == 1 {
         return Some("there is one network (reward.members)".into());
     }
-    let of_task = config.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task);
+    let reuses = config.hyper.as_ref().is_some_and(|hyper| hyper.pairs == PairSource::PolicyBuffer);
     // Without a game iterations are as long, for schedules that begin anew in each.
     let of_game =
         key == "hyper.pairs" || key.starts_with("reward.") && !["reward.from", "reward.update_every"].contains(&key);
     let of_shape = ["reward.members", "reward.hidden", "reward.reduction", "reward.clip"].contains(&key);
-    if of_game && of_task {
+    if of_game && learns_of_task(config) {
         return Some("the reward is the task's, nobody learns one".into());
     }
-    (of_game && !of_shape && reward.from.is_some()).then(|| "the reward is another run's and stands still".into())
+    if of_game && !of_shape && reward.from.is_some() {
+        return Some("the reward is another run's and stands still".into());
+    }
+    (key == "reward.rollout_episodes" && reuses)
+        .then(|| "no episodes are played for the discriminator (hyper.pairs = \"policy-buffer\")".into())
 }
 
 fn idle_of_model(name: &str, config: &RunConfig) -> Option<String> {
@@ -187,12 +213,27 @@ fn idle_of_model(name: &str, config: &RunConfig) -> Option<String> {
 
 fn idle_of_faults(name: &str, config: &RunConfig) -> Option<String> {
     let (method, faults) = (config.method.as_str(), config.faults);
+    let steps_itself = ["bc", "gail", "iq-learn", "hyper"].contains(&method);
+    let resets = config.reward.is_some() && config.hyper.is_none() && config.reset.probability > 0.0;
+    let plays = idle_of_reward("reward.rollout_episodes", config).is_none();
     match name {
         "bc_reg_rows_from_replay" if faults.bc_reg_rows_from_replay && method != "bc-reg" => {
             Some("it is bc-reg's".into())
         }
         "td3_bc_never_hybrid" if faults.td3_bc_never_hybrid && config.learner != LearnerKind::Td3Bc => {
             Some("the learner is not td3-bc".into())
+        }
+        "next_observation_after_reset" if faults.next_observation_after_reset && steps_itself => {
+            Some(format!("{method} has a loop of its own"))
+        }
+        "rollouts_reset_too" if faults.rollouts_reset_too && !resets => {
+            Some("no episodes of a discriminator, or no resets (reset.probability)".into())
+        }
+        "rollouts_in_training_world" if faults.rollouts_in_training_world && !plays => {
+            Some("no episodes are played for a discriminator".into())
+        }
+        "demonstrations_in_env_units" if faults.demonstrations_in_env_units && method == "expert" => {
+            Some("there are no demonstrations".into())
         }
         _ => None,
     }

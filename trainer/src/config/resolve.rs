@@ -97,6 +97,10 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
         let idle = keys::of(&layer).into_iter().filter_map(|key| Some((keys::idle(&key, config)?, key)));
         warnings.extend(idle.map(|(why, key)| format!("`{key}` has no effect here: {why}")));
     }
+    if overrides.demos_limit.is_some() {
+        warnings
+            .extend(keys::idle("demos_limit", config).map(|why| format!("--demos-limit has no effect here: {why}")));
+    }
     let explores = if config.ppo.is_some() || config.method == "bc" { 0 } else { config.rhythm().exploration_steps };
     if explores >= config.env_steps {
         warnings
@@ -161,6 +165,9 @@ fn wanted(message: &str) -> String {
         "a boolean" => "true or false".into(),
         "a sequence" => "a list like [256, 256]".into(),
         "a tuple struct Stage" | "tuple struct Stage with 3 elements" => "stages like [0.2, 0.1, 200_000]".into(),
+        "a tuple struct Lengths" | "tuple struct Lengths with 4 elements" => {
+            "four whole numbers like [20, 100, 1, 25]: first epoch, last epoch, least, most".into()
+        }
         other => other.into(),
     }
 }

@@ -119,6 +119,7 @@ fn settings_override_and_wrong_ones_are_named() {
     }
     let error = |method, set: &[&str]| resolved(method, "hopper", set).unwrap_err().to_string();
     assert!(error("bc", &["sac.gsde=true"]).contains("`sac.gsde`"), "{}", error("bc", &["sac.gsde=true"]));
+    assert!(error("hyper", &["sac.gsde=true"]).contains("one draw"), "{}", error("hyper", &["sac.gsde=true"]));
     assert!(error("mm", &["sac.gsde=true", "sac.actor_hidden=[]"]).contains("without hidden layers"));
     assert!(resolved("hyp", "hopper", &[]).unwrap_err().to_string().contains("did you mean `hype`"));
 }
@@ -163,12 +164,24 @@ fn settings_that_are_never_read_are_named() {
         ("mm", &["reward.reduction=max"], "one network"),
         ("hyper", &["imagination.reward=task", "reward.learning_rate=1.0"], "the task's"),
         ("hyper", &["world_model.rate_batches=10"], "constant"),
+        ("hyper", &["hyper.pairs=policy-buffer", "reward.rollout_episodes=2"], "no episodes are played"),
+        ("hyper", &["imagination.reward=task", "reset.probability=1.0"], "no demonstrations"),
+        ("hyper", &["sac.timeouts_are_terminal=true"], "no time limit"),
+        ("hyper", &["sac.restarts_each_iteration=true"], "goes on"),
+        ("iq-learn", &["sac.restarts_each_iteration=true"], "goes on"),
+        ("hyper", &["faults.next_observation_after_reset=true"], "a loop of its own"),
+        ("hyper", &["imagination.reward=task", "faults.rollouts_in_training_world=true"], "no episodes are played"),
+        ("mm", &["faults.rollouts_reset_too=true"], "reset.probability"),
+        ("expert", &["faults.demonstrations_in_env_units=true"], "no demonstrations"),
+        ("expert", &["demos_limit=3"], "no demonstrations"),
         ("hyper", &["sac.learn_temperature=false", "sac.target_entropy=1.0"], "not learned"),
     ] {
         assert!(warned(method, set).contains(word), "{method} {set:?}: {}", warned(method, set));
     }
     let read = ["sac.hidden=[8]", "reward.members=2", "reward.reduction=max", "reset.probability=0.5", "env_steps=900"];
     assert_eq!(warned("mm", &read), "");
+    let faults = ["faults.rollouts_reset_too=true", "faults.next_observation_after_reset=true"];
+    assert_eq!(warned("filter", &faults), "", "both make a difference");
     assert!(warned("mm", &["env_steps=100"]).contains("all 100 steps are random exploration"));
     assert_eq!(warned("bc", &["env_steps=9"]), "", "cloning takes none");
     let flags = vec![("--disc-from", "hyper.pairs=policy-buffer".to_owned())];

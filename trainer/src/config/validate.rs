@@ -19,6 +19,8 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     if config.sac.gsde && config.learner == LearnerKind::Sac {
         let learns = !["bc", "iq-learn"].contains(&&*config.method);
         check("sac.gsde", "true", learns, &format!("false: the policy of {} has no such noise", config.method))?;
+        let one_by_one = config.world_model.is_none();
+        check("sac.gsde", "true", one_by_one, "false: all imagined rollouts of hyper would explore with one draw")?;
         let has_features = !config.sac.actor_widths().is_empty();
         check("sac.gsde", "true", has_features, "false: an actor without hidden layers has no features")?;
     }
@@ -69,6 +71,13 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     let in_training_world = config.faults.rollouts_in_training_world;
     let applies = config.hyper.is_some() || !in_training_world;
     check("faults.rollouts_in_training_world", "true", applies, "false: other methods never had it")?;
+    let one_unit = config.hyper.is_none() || !config.faults.demonstrations_in_env_units;
+    check(
+        "faults.demonstrations_in_env_units",
+        "true",
+        one_unit,
+        "false: hyper's model learns from both sides' actions",
+    )?;
     let iterates = config.rhythm().learning_rate_schedule != RateSchedule::Sawtooth || config.iteration().is_some();
     let table = if config.td3_bc().is_some() { "td3_bc" } else { "sac" };
     check(

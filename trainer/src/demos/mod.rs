@@ -20,7 +20,7 @@ mod write;
 
 pub use fit::{check_fit, check_rewards};
 pub use inspect::{EpisodeStatistics, Summary};
-pub use read::read;
+pub use read::{is_one, read};
 pub use recorder::{RecordedStep, Recorder};
 pub use write::write;
 

@@ -80,7 +80,8 @@ fn array(bytes: &[u8], name: String) -> Result<Array> {
         i64 => Elements::Int,
     );
     Err(Error::data(format!("{name} has an element type this reader does not know"))
-        .expected("float32, float64, bool or an integer"))
+        .expected("float32, float64, bool or an integer")
+        .hint("convert it before np.savez, for instance with .astype(np.float32)"))
 }
 
 fn columns(mut arrays: BTreeMap<String, Array>, origin: &str) -> Result<(Columns, BTreeMap<String, String>)> {
@@ -90,6 +91,7 @@ fn columns(mut arrays: BTreeMap<String, Array>, origin: &str) -> Result<(Columns
             Error::data(format!("{origin}: array `{key}` is missing"))
                 .expected("observations, actions, terminals")
                 .found(if found.is_empty() { "none of the known names" } else { &found })
+                .hint("one row a step in each; `terminals` is 1 where the task ended an episode, `timeouts` where time did")
         })
     };
     let mut warnings = Vec::new();

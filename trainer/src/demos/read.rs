@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// HDF5's signature stands at byte 0, 512, 1024, 2048, … of the file.
 const HDF5_SIGNATURE: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
+const NPY_SIGNATURE: &[u8] = b"\x93NUMPY";
 const ZIP_SIGNATURES: [&[u8; 4]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 
 enum Format {
@@ -59,6 +60,11 @@ fn locate(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
+/// Whether the file looks like one of demonstrations.
+pub fn is_one(path: &Path) -> bool {
+    recognise(path).is_ok()
+}
+
 fn recognise(path: &Path) -> Result<Format> {
     let mut start = Vec::new();
     File::open(path)
@@ -77,5 +83,10 @@ fn recognise(path: &Path) -> Result<Format> {
             "an empty file".to_owned()
         } else {
             format!("bytes that start with {:02x?}", &start[..start.len().min(8)])
+        })
+        .hint(if start.starts_with(NPY_SIGNATURE) {
+            "a .npy file is one array; save all of them in one file: np.savez"
+        } else {
+            "hype demos collect TASK -o FILE.hdf5 records demonstrations; docs/demonstrations.md describes the formats"
         }))
 }

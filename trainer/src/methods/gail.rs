@@ -144,7 +144,9 @@ impl<B: Train> Method for Gail<B> {
     fn networks(&self) -> Vec<Networks> {
         let (spec, params) = self.classifier.network();
         let reading = self.learner.reading();
-        let discriminator = DiscriminatorNetwork { spec, params, clip: None, reduction: Reduction::Mean, reading };
+        let learned = self.progress.updates > 0;
+        let discriminator =
+            DiscriminatorNetwork { spec, params, clip: None, reduction: Reduction::Mean, reading, learned };
         vec![Networks { discriminator: Some(discriminator), ..self.learner.networks() }]
     }
 

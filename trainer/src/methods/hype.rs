@@ -183,8 +183,10 @@ impl<B: Train> Method for Hype<B> {
         let actors = self.learner.policy.actors().into_iter();
         let networks = actors.zip(self.discriminator.networks()).map(|(actor, (spec, params))| {
             let reading = Reading::Squashed;
-            let discriminator = Some(DiscriminatorNetwork { spec, params, clip, reduction, reading: reading.clone() });
-            Networks { actor, reading, discriminator }
+            let learned = self.iteration > 0;
+            let discriminator =
+                DiscriminatorNetwork { spec, params, clip, reduction, reading: reading.clone(), learned };
+            Networks { actor, reading, discriminator: Some(discriminator) }
         });
         networks.collect()
     }

@@ -282,7 +282,7 @@ impl<B: Train> Hyper<B> {
     fn resize_imagined(&mut self, length: u64) {
         let capacity = self.tables.imagination.capacity(self.tables.world_model.fit_every, length) as usize;
         if self.buffers.to_train_policy.capacity() != capacity {
-            self.buffers.to_train_policy = self.buffers.to_train_policy.with_capacity_of(capacity);
+            self.buffers.to_train_policy.resize(capacity);
         }
     }
 
@@ -293,7 +293,7 @@ impl<B: Train> Hyper<B> {
         if self.buffers.to_train_policy.len() < rhythm.batch_size {
             return None;
         }
-        let is_hybrid = !self.config.hybrid.schedule.is_empty();
+        let is_hybrid = !self.config.hybrid_schedule().is_empty();
         let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
         let (mut measured, mut left) = (None, rhythm.grad_steps);
         while left > 0 {
@@ -319,7 +319,7 @@ impl<B: Train> Hyper<B> {
     /// Rows for `steps` batches, and the sizes of those.
     fn draw_rows(&mut self, steps: u64) -> (Rows, Vec<usize>) {
         let (expert, imagined) = (&self.buffers.to_start_from_expert.rows, &self.buffers.to_train_policy);
-        let (size, schedule) = (self.config.rhythm().batch_size, &self.config.hybrid.schedule);
+        let (size, schedule) = (self.config.rhythm().batch_size, self.config.hybrid_schedule());
         let mut rows = Rows::default();
         let batches = self.progress.grad_steps..self.progress.grad_steps + steps;
         let stream = &mut self.draws.rows;
@@ -385,10 +385,8 @@ impl<B: Train> Hyper<B> {
         let (episodes, actor) = (self.tables.reward.rollout_episodes, self.actor().clone());
         let act = |observation: &[f32]| actor.act(observation, None);
         if self.config.faults.rollouts_in_training_world {
-            if std::mem::take(&mut self.progress.needs_reset) {
-                self.world.reset()?;
-            }
-            self.stale = Some(self.world.observation().to_vec());
+            // An episode that had just ended begins anew, as it should.
+            self.stale = (!self.progress.needs_reset).then(|| self.world.observation().to_vec());
             whole_episodes(&mut self.world, episodes, &mut pairs, false, act)?;
             self.world.run_on();
             return Ok(pairs);
@@ -480,7 +478,8 @@ impl<B: Train> Method for Hyper<B> {
         let discriminator = self.discriminator.as_ref().map(|discriminator| {
             let (clip, reduction) = discriminator.reading();
             let (spec, params) = discriminator.networks().swap_remove(0);
-            DiscriminatorNetwork { spec, params, clip, reduction, reading: Reading::Squashed }
+            let learned = self.progress.iteration > 0 || self.tables.reward.from.is_some();
+            DiscriminatorNetwork { spec, params, clip, reduction, reading: Reading::Squashed, learned }
         });
         vec![Networks { actor, reading: Reading::Squashed, discriminator }]
     }

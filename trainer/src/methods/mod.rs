@@ -185,4 +185,6 @@ pub struct DiscriminatorNetwork {
     pub reduction: Reduction,
     /// How the network reads an observation.
     pub reading: Reading,
+    /// Whether it has had a turn: the random network that a run begins with is nobody's reward.
+    pub learned: bool,
 }

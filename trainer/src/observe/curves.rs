@@ -57,6 +57,9 @@ struct Run {
     evaluations: Vec<EvaluationLine>,
 }
 
+/// The first line of a table of curves.
+pub const CSV_HEADER: &str = "task,method,label,n_seeds,env_steps,env_steps_total,return_iqm,low_95,high_95";
+
 /// Reads `runs` and aggregates them.
 ///
 /// # Errors
@@ -264,7 +267,7 @@ impl Curves {
 
     /// The points as CSV, with the seeds they stand for.
     pub fn to_csv(&self) -> String {
-        let mut text = String::from("task,method,label,n_seeds,env_steps,env_steps_total,return_iqm,low_95,high_95\n");
+        let mut text = format!("{CSV_HEADER}\n");
         let quoted = |field: &str| format!("\"{}\"", field.replace('"', "\"\""));
         for curve in &self.curves {
             for point in &curve.points {

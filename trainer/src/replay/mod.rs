@@ -108,13 +108,17 @@ impl ReplayBuffer {
         self.task_rewards.copy_from_slice(rewards);
     }
 
-    /// The same rows in a ring of another capacity: the newest ones where it is smaller.
-    #[must_use]
-    pub fn with_capacity_of(&self, capacity: usize) -> Self {
-        let mut resized = Self::new(capacity, self.observation_width, self.action_width);
-        let newest: Vec<usize> = self.newest(capacity).collect();
-        newest.into_iter().rev().for_each(|row| resized.push(self.row(row)));
-        resized
+    /// Makes the ring one of another capacity, in place: where it is smaller, the newest rows stay.
+    pub fn resize(&mut self, capacity: usize) {
+        let stored = self.len();
+        let (oldest, lost) = (if stored < self.capacity { 0 } else { self.next }, stored.saturating_sub(capacity));
+        unroll(&mut self.observations, oldest * self.observation_width, lost * self.observation_width);
+        unroll(&mut self.actions, oldest * self.action_width, lost * self.action_width);
+        unroll(&mut self.next_observations, oldest * self.observation_width, lost * self.observation_width);
+        unroll(&mut self.task_rewards, oldest, lost);
+        unroll(&mut self.terminated, oldest, lost);
+        self.capacity = capacity;
+        self.next = self.len() % capacity;
     }
 
     /// How many rows have been stored after `row`.
@@ -134,6 +138,12 @@ impl ReplayBuffer {
             rows.ages.push(Some(self.age(row)));
         }
     }
+}
+
+/// Puts the value at `oldest` first, with all that follow it in a ring, and drops the first `lost` of them.
+fn unroll<T>(column: &mut Vec<T>, oldest: usize, lost: usize) {
+    column.rotate_left(oldest);
+    column.drain(..lost);
 }
 
 fn put<T: Copy>(column: &mut Vec<T>, row: usize, values: &[T]) {
@@ -197,14 +207,23 @@ mod tests {
             });
         };
         (0..6).for_each(|value| push(&mut buffer, value as f32));
-        let mut larger = buffer.with_capacity_of(5);
+        let mut larger = buffer.clone();
+        larger.resize(5);
         push(&mut larger, 6.0);
         assert_eq!(larger.task_rewards, [2.0, 3.0, 4.0, 5.0, 6.0]);
-        let mut smaller = buffer.with_capacity_of(2);
+        push(&mut larger, 7.0);
+        assert_eq!(larger.task_rewards, [7.0, 3.0, 4.0, 5.0, 6.0]);
+        let mut smaller = buffer;
+        smaller.resize(2);
         assert_eq!(smaller.task_rewards, [4.0, 5.0]);
         push(&mut smaller, 6.0);
         let newest: Vec<f32> = smaller.newest(9).map(|row| smaller.row(row).task_reward).collect();
         assert_eq!(newest, [6.0, 5.0]);
+        let mut young = ReplayBuffer::new(9, 1, 1);
+        (0..3).for_each(|value| push(&mut young, value as f32));
+        young.resize(4);
+        (3..5).for_each(|value| push(&mut young, value as f32));
+        assert_eq!(young.task_rewards, [4.0, 1.0, 2.0, 3.0]);
     }
 
     #[test]

@@ -13,8 +13,7 @@ pub struct ModelData {
     room: Room,
     pinned: usize,
     next: usize,
-    /// Rows that were to be stored, kept or not.
-    offered: u64,
+    offered: Offered,
     /// The number that the learner's next step gets; demonstrated ones are numbered before them.
     next_origin: u32,
     with_reward: bool,
@@ -24,6 +23,14 @@ pub struct ModelData {
     origins: Vec<u32>,
 }
 
+/// Rows that were to be stored, kept or not, by where they come from: a share is kept of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Offered {
+    demonstrated: u64,
+    real: u64,
+    accompanying: u64,
+}
+
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Room {
@@ -31,7 +38,7 @@ pub struct Room {
     pub capacity: usize,
     /// Whether demonstrations stay beside it.
     pub pinned: bool,
-    /// Share of the rows that are kept, evenly spread; 1: all.
+    /// Share of the rows that are kept, evenly spread over the demonstrations, the real steps and those that accompany them; 1: all.
     pub share: f64,
 }
 
@@ -43,7 +50,7 @@ impl ModelData {
             room,
             pinned: 0,
             next: 0,
-            offered: 0,
+            offered: Offered::default(),
             next_origin: demonstrations.len() as u32,
             with_reward,
             widths,
@@ -51,7 +58,8 @@ impl ModelData {
             targets: Vec::new(),
             origins: Vec::new(),
         };
-        (0..demonstrations.len()).for_each(|row| data.push(demonstrations.row(row), row as u32));
+        (0..demonstrations.len())
+            .for_each(|row| data.push(demonstrations.row(row), row as u32, |offered| &mut offered.demonstrated));
         if room.pinned {
             data.pinned = data.len();
             data.next = 0;
@@ -101,22 +109,23 @@ impl ModelData {
 
     /// Stores a real step and, where there are any, a random one of `demonstrations`.
     pub fn push_real(&mut self, step: Transition<'_>, demonstrations: &ReplayBuffer, rng: &mut Stream) {
-        self.push(step, self.next_origin);
+        self.push(step, self.next_origin, |offered| &mut offered.real);
         self.next_origin += 1;
         if !demonstrations.is_empty() {
             let row = rng.index(demonstrations.len());
-            self.push(demonstrations.row(row), row as u32);
+            self.push(demonstrations.row(row), row as u32, |offered| &mut offered.accompanying);
         }
     }
 
-    fn push(&mut self, step: Transition<'_>, origin: u32) {
+    fn push(&mut self, step: Transition<'_>, origin: u32, kind: fn(&mut Offered) -> &mut u64) {
         // Where a file does not say what a last step led to, its own observation stands in, which no world would have done.
         if step.terminated && step.next_observation == step.observation {
             return;
         }
         let whole = |offered: u64| (offered as f64 * self.room.share) as u64;
-        self.offered += 1;
-        if whole(self.offered) == whole(self.offered - 1) {
+        let offered = kind(&mut self.offered);
+        *offered += 1;
+        if whole(*offered) == whole(*offered - 1) {
             return;
         }
         let row = self.pinned + self.next;
@@ -195,7 +204,21 @@ mod tests {
             ModelData::new(&demonstrations(), (1, 1), Room { capacity: 100, pinned: true, share: 0.4 }, false);
         let (none, mut rng) = (ReplayBuffer::new(1, 1, 1), Streams::new(1).stream("test"));
         (0..7).for_each(|value| data.push_real(step(&(value as f32)), &none, &mut rng));
-        assert_eq!(observations(&data), [102.0, 1.0, 4.0, 6.0], "the 3rd, 5th, 8th and 10th of ten");
+        assert_eq!(observations(&data), [102.0, 2.0, 4.0], "the 3rd of three, the 3rd and 5th of seven");
+    }
+
+    #[test]
+    fn a_share_is_kept_of_the_learners_steps_and_of_the_experts() {
+        let (expert, mut rng) = (demonstrations(), Streams::new(1).stream("test"));
+        for share in [0.1, 0.25, 0.3, 0.5] {
+            let mut data = ModelData::new(&expert, (1, 1), Room { capacity: 1000, pinned: true, share }, false);
+            let pinned = data.len();
+            (0..100).for_each(|value| data.push_real(step(&(value as f32)), &expert, &mut rng));
+            let added = &observations(&data)[pinned..];
+            let real = added.iter().filter(|value| **value < 100.0).count();
+            let expected = (100.0 * share) as usize;
+            assert_eq!((real, added.len() - real), (expected, expected), "share {share}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"HYPECKPT";
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
 const HEADER_BYTES: usize = 8 + 4 + 8 + 32;
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -89,7 +89,7 @@ fn read_payload(path: &Path) -> Result<Vec<u8>> {
         io::ErrorKind::NotFound => Error::data(format!("there is no checkpoint {name}")),
         _ => Error::io("read the checkpoint", path, source),
     };
-    let again = "copy the file back from a backup, or delete it and resume: its seed then starts again";
+    let again = "copy the file back from a backup, or delete it (and the run's file `finished`) and resume: its seed then starts again";
     let mut file = File::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
     let mut header = Vec::with_capacity(HEADER_BYTES);

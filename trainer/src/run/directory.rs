@@ -73,16 +73,8 @@ impl RunDirectory {
             return Err(no_run(path));
         }
         let run = Self::lock(path)?;
-        let found = files::sha256(read_config(path)?.as_bytes());
-        match read_provenance(path)?.config_sha256 {
-            Some(begun) if begun != found => {
-                Err(Error::config(format!("{} is not what the run was started with", path.join(CONFIG).display()))
-                    .expected(format!("SHA-256 {begun}"))
-                    .found(found)
-                    .hint("undo the change; for another configuration start another run: hype train … --config FILE"))
-            }
-            _ => Ok(run),
-        }
+        read_config(path)?;
+        Ok(run)
     }
 
     fn lock(path: &Path) -> Result<Self> {
@@ -206,12 +198,25 @@ pub fn is_finished(run: &Path) -> bool {
 }
 
 /// The resolved configuration of the run at `run`, without locking it.
+///
+/// # Errors
+/// When there is none, or it is not the one that the run was started with: checkpoints mean nothing under another.
 pub fn read_config(run: &Path) -> Result<String> {
     let path = run.join(CONFIG);
     if !path.is_file() {
         return Err(no_run(run));
     }
-    fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))
+    let config = fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
+    let found = files::sha256(config.as_bytes());
+    match read_provenance(run)?.config_sha256 {
+        Some(begun) if begun != found => {
+            Err(Error::config(format!("{} is not what the run was started with", path.display()))
+                .expected(format!("SHA-256 {begun}"))
+                .found(found)
+                .hint("undo the change; for another configuration start another run: hype train … --config FILE"))
+        }
+        _ => Ok(config),
+    }
 }
 
 /// The provenance of the run at `run`, without locking it.

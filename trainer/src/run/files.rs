@@ -70,16 +70,26 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Creates `folder` and its parents.
 pub fn create_folder(folder: &Path) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::config(format!("{} is a file", folder.display())).expected("a folder, there or to be made"));
+    }
     fs::create_dir_all(folder).map_err(|source| Error::io("create the folder", folder, source))
 }
 
 /// Refuses a file that could not be written in the end, before the work whose result it is to hold.
 pub fn check_folder_of(path: &Path) -> Result<()> {
     let folder = folder_of(path);
+    let refused = || Error::system(format!("cannot write {}", path.display()));
+    if path.is_dir() {
+        return Err(refused().expected("the name of a file").found("a folder"));
+    }
     if folder.is_dir() {
         return Ok(());
     }
-    Err(Error::system(format!("cannot write {}", path.display()))
+    if folder.exists() {
+        return Err(refused().expected("a folder before the last /").found(format!("{}, a file", folder.display())));
+    }
+    Err(refused()
         .found(format!("no folder {}", folder.display()))
         .hint(format!("make its folder first: mkdir -p {}", folder.display())))
 }

@@ -52,9 +52,10 @@ pub struct WorldModelRecord {
 }
 
 impl WorldModelRecord {
-    /// Whether the model has ever learned anything.
+    /// Whether the model has ever learned anything, here or in the run that it was taken over from: a first fit brings the units.
     pub fn is_fitted(&self) -> bool {
-        self.fitting.as_ref().map_or(self.batches, |fitting| fitting.before.batches) > 0
+        let held = self.fitting.as_ref().map_or(self, |fitting| &fitting.before);
+        held.normalizer != Normalizer::identity(held.normalizer.width())
     }
 }
 
@@ -173,6 +174,12 @@ impl<B: Train> WorldModel<B> {
             rows: self.rows.clone(),
             noise: self.noise.clone(),
         }
+    }
+
+    /// The units that inputs are in.
+    #[cfg(test)]
+    pub(super) fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
     }
 
     /// All parameters of the ensemble.

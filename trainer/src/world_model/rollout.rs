@@ -45,7 +45,8 @@ pub struct Rules<'a> {
 /// Takes up to `length` steps from each of `starts` (`[rows, observation]`), and hands every one to `keep`. `act` gives the
 /// actions in [-1, 1] for all rows of a step. Rollouts end with terminal states; time limits do not exist here.
 ///
-/// Errors: what `world` says; and where most of the states of a step are no numbers, since such a world is worth nothing.
+/// Errors: what `world` says; where most of the states of a step are no numbers, since such a world is worth nothing; and where
+/// the rules leave no step at all.
 pub fn imagine<W: Dynamics + ?Sized>(
     world: &mut W,
     starts: Vec<f32>,
@@ -109,6 +110,11 @@ pub fn imagine<W: Dynamics + ?Sized>(
         };
         keep(world, steps);
         observations = alive(&next, &ends, width);
+    }
+    if counted.imagined_steps == 0 {
+        return Err(Error::diverged("nothing that the world model imagines is worth keeping")
+            .found(format!("{} steps, all beyond the data", counted.imagined_out_of_bounds))
+            .hint("set imagination.out_of_bounds=clip, or a greater imagination.margin"));
     }
     Ok(counted)
 }

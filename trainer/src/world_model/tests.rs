@@ -3,7 +3,7 @@
 use super::dynamics::{Dynamics, Imagined};
 use super::ensemble::{Ensemble, EnsembleConfig, bounded_log_variance};
 use super::model::WorldModel;
-use super::normalizer::Bounds;
+use super::normalizer::{Bounds, Normalizer};
 use super::rollout::{Rules, imagine};
 use super::simulator::Simulator;
 use crate::config::{OutOfBounds, WorldModelConfig};
@@ -79,12 +79,16 @@ fn linear_step(state: [f32; 2], action: f32, rng: Option<&mut Stream>) -> [f32; 
 }
 
 fn linear_data(count: usize, seed: u64) -> ModelData {
+    linear_data_around(0.0, count, seed)
+}
+
+fn linear_data_around(centre: f32, count: usize, seed: u64) -> ModelData {
     let mut rng = Streams::new(seed).stream("data");
     let mut rows = ReplayBuffer::new(count, 2, 1);
     for _ in 0..count {
         let mut drawn = [0.0; 3];
         rng.fill_normal(&mut drawn);
-        let (state, action) = ([drawn[0], drawn[1]], drawn[2].tanh());
+        let (state, action) = ([centre + drawn[0], drawn[1]], drawn[2].tanh());
         rows.push(Transition {
             observation: &state,
             action_unit: &[action],
@@ -403,7 +407,7 @@ fn falls_beyond_the_data_are_falls() {
 /// Another run's dynamics are taken over with their units, not with its optimiser's settings.
 #[test]
 fn a_model_begins_where_another_ended() {
-    let (data, shifted) = (linear_data(600, 5), linear_data(300, 6));
+    let (data, others) = (linear_data(600, 5), linear_data(300, 6));
     let brief = WorldModelConfig { max_batches: Some(6), improvement: 0.0, ..small() };
     let mut first = model(&WorldModelConfig { weight_decay: 1e-3, ..brief.clone() }, &data);
     first.fit(&data).unwrap();
@@ -414,18 +418,24 @@ fn a_model_begins_where_another_ended() {
     assert!(second.params() != first.params());
     second.begin_with(first.record()).unwrap();
     assert!(second.params() == first.params() && second.elites() == first.elites());
-    let again = second.whole_fit(&shifted).unwrap();
+    assert!(second.record().is_fitted(), "taken over is learned, too");
+    let again = second.whole_fit(&others).unwrap();
     assert!(second.params() != first.params() && again.model_error < found.model_error, "{again:?} after {found:?}");
     let mut undecayed = model(&config, &data);
     undecayed.begin_with(first.record()).unwrap();
-    undecayed.whole_fit(&shifted).unwrap();
+    undecayed.whole_fit(&others).unwrap();
     assert!(second.params() == undecayed.params());
     let mut decayed = model(&WorldModelConfig { weight_decay: 1e-3, ..config.clone() }, &data);
     decayed.begin_with(first.record()).unwrap();
-    decayed.whole_fit(&shifted).unwrap();
+    decayed.whole_fit(&others).unwrap();
     assert!(second.params() != decayed.params(), "the weight decay is its own");
+    let far = linear_data_around(3.0, 300, 6);
+    assert!(Normalizer::fit(far.inputs(), 3) != *first.normalizer());
+    second.whole_fit(&far).unwrap();
+    assert!(second.normalizer() == first.normalizer(), "the units stay, whatever the data");
     // A run that was in the middle of its first fit hands on what it had before: here the initial model.
     let mut third = model(&config, &data);
+    assert!(!untrained.is_fitted());
     third.begin_with(untrained).unwrap();
     assert!(third.params() == model(&small(), &data).params());
 }

@@ -128,16 +128,20 @@ fn imagination_fails_as_a_whole() {
     assert!((hyper.model.record(), hyper.draws.clone()) == before);
 }
 
+/// Gradient steps until the episode after exploration ends: two a step once there is something to learn from, from step 80 on.
+const AT_AN_END: u64 = 2 * (200 - 80 + 1);
+
 /// The published fault: the real episode is cut short by the discriminator's, and a step is stored that never was.
 #[test]
 fn one_world_for_everything_stores_a_step_that_never_was() {
-    for (set, bogus) in [("faults.rollouts_in_training_world=false", 0), ("faults.rollouts_in_training_world=true", 1)]
-    {
-        let mut hyper = hyper(&[set]);
+    for (fault, update_every, bogus) in [(false, 70, 0), (true, 70, 1), (true, AT_AN_END, 0)] {
+        let set = [format!("faults.rollouts_in_training_world={fault}"), format!("reward.update_every={update_every}")];
+        let mut hyper = hyper(&[&set[0], &set[1]]);
         while hyper.progress.iteration < 1 {
             hyper.advance().unwrap();
         }
         let steps = hyper.progress.env_steps;
+        assert_eq!(steps.is_multiple_of(200), update_every == AT_AN_END, "{steps}");
         hyper.advance().unwrap();
         let stored = &hyper.buffers.to_start_from_policy;
         // Velocities change by 8 rad/s² · 0.05 s and gravity's 0.75 rad/s a step at most; angles by what velocities allow.
