@@ -39,9 +39,10 @@ fn a_run_belongs_to_one_process() {
     }
     running.signal("TERM");
     assert_eq!(running.end().code, Some(130));
-    let before = files_in(&folder.path().join("run"));
+    let names = || files_in(&folder.path().join("run")).into_keys().collect::<Vec<_>>();
+    let before = names();
     hype(folder.path(), &line).refused(2, &["run already holds a run", "hype resume run", "-o"]);
-    assert!(files_in(&folder.path().join("run")) == before);
+    assert_eq!(names(), before);
 }
 
 /// A finished run of one seed in `folder/run`, its mark of being finished taken away.

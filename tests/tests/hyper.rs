@@ -188,7 +188,7 @@ fn a_reward_that_another_run_learned_stands_still() {
     let demos = demonstrations().display();
     let mm = format!("train mm pendulum --demos {demos} --set reward.from=game -o bad");
     hype(folder.path(), &mm).refused(3, &["always learns its own"]);
-    hype(folder.path(), &line("--env-steps 60 -o random")).good();
+    hype(folder.path(), &line("-o random").replace("--env-steps 420", "--env-steps 60")).good();
     hype(folder.path(), &line("--reward random -o bad")).refused(3, &["learned nothing yet", "reward.update_every"]);
     let absorbing = format!("{} --set reward.absorbing=true", train_line("hype"));
     hype(folder.path(), &format!("{absorbing} --env-steps 200 -o absorbing")).good();

@@ -4,7 +4,7 @@ use super::memory::{Sizes, check_memory};
 use super::policy::{Loaded, Player, read_run, read_run_config};
 use super::transfer;
 use crate::backend::{self, Gpu};
-use crate::config::{self, RewardSource, RunConfig};
+use crate::config::{self, RunConfig};
 use crate::demos::{self, Demonstrations};
 use crate::envs::{Task, World, WorldConfig, task};
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ fn demonstrated(
     } else {
         Demonstrated::new(&demonstrations, task)?
     };
-    if learns_from_task(config) {
+    if config.learns_from_task() {
         expert.rows.set_task_rewards(&demonstrations.rewards);
     }
     if config.world_model.is_none() {
@@ -233,11 +233,6 @@ fn learn<B: Train>(
     }
 }
 
-/// Whether the task's own reward is learned from: then demonstrations are optional.
-pub(super) fn learns_from_task(config: &RunConfig) -> bool {
-    config.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
-}
-
 /// The table of the configuration that the method cannot do without.
 fn needed<'a, T>(config: &RunConfig, name: &str, table: &'a Option<T>) -> Result<&'a T> {
     table.as_ref().ok_or_else(|| {
@@ -251,7 +246,7 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
     if config.method == "expert" {
         return Ok(None);
     }
-    if config.demos.is_none() && learns_from_task(config) {
+    if config.demos.is_none() && config.learns_from_task() {
         return Ok(None);
     }
     let path = config.demos.as_ref().ok_or_else(|| {
@@ -263,7 +258,7 @@ fn load_demonstrations(config: &RunConfig, task: &Task) -> Result<Option<Demonst
     if let Some(limit) = config.demos_limit {
         demonstrations = demonstrations.limit(limit)?;
     }
-    if learns_from_task(config) {
+    if config.learns_from_task() {
         demos::check_rewards(&demonstrations, task)?;
     }
     for warning in demos::check_fit(&demonstrations, task)? {

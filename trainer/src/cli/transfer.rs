@@ -1,7 +1,6 @@
 //! What a run takes over from another one: dynamics (`--world-model RUN`), a reward (`--reward RUN`).
 
 use super::policy::{read_run_config, written_checkpoint};
-use super::train::learns_from_task;
 use crate::config::{RewardConfig, RunConfig, WorldModelConfig};
 use crate::envs::{self, Task};
 use crate::error::{Error, Result};
@@ -109,7 +108,7 @@ fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()>
             .found(shape(model))
             .hint("set world_model.members and world_model.hidden as that run did"));
     }
-    if learns_from_task(config) != learns_from_task(&other) {
+    if config.learns_from_task() != other.learns_from_task() {
         return Err(refused("only one of the two runs learns the task's reward, an output more")
             .hint("use --reward true in both or in neither"));
     }
@@ -122,12 +121,12 @@ fn check_reward(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
     if config.method != "hyper" {
         return Err(refused("this method always learns its own").expected("hyper").found(&config.method));
     }
-    let (Some(own), Some(reward), false) = (&config.reward, &other.reward, learns_from_task(&other)) else {
+    let (Some(own), Some(reward), false) = (&config.reward, &other.reward, other.learns_from_task()) else {
         return Err(refused("the run learned none")
             .expected("a run of mm, filter, hype, hype-resets, bc-reg or hyper")
             .found(format!("a run of {}", other.method)));
     };
-    if learns_from_task(config) {
+    if config.learns_from_task() {
         return Err(refused("imagination.reward is the task's"));
     }
     if !task.has_channels_of(&envs::task(&other.task)?) {

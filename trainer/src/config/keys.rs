@@ -1,7 +1,7 @@
 //! Which settings there are, and which of them a run reads.
 
 use super::presets::{METHODS, table};
-use super::{LearnerKind, ModelRate, PairSource, RewardSource, RunConfig};
+use super::{LearnerKind, ModelRate, PairSource, RunConfig};
 use crate::error::{Error, Result, nearest};
 use std::collections::BTreeSet;
 use toml::{Table, Value};
@@ -150,7 +150,7 @@ pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
     };
     of_learner.or_else(|| match table {
         "reset" if method == "bc" => Some("cloning plays no episode but to evaluate".into()),
-        "reset" | "demos_limit" if config.demos.is_none() && needs_none(config) => {
+        "reset" | "demos_limit" if config.demos.is_none() && (method == "expert" || config.learns_from_task()) => {
             Some("there are no demonstrations".into())
         }
         "sac" | "td3_bc" => idle_of_learner(name, config),
@@ -159,15 +159,6 @@ pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
         "faults" => idle_of_faults(name, config),
         _ => None,
     })
-}
-
-/// Whether the method learns from the task's own reward: demonstrations are optional.
-fn needs_none(config: &RunConfig) -> bool {
-    config.method == "expert" || learns_of_task(config)
-}
-
-fn learns_of_task(config: &RunConfig) -> bool {
-    config.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
 }
 
 fn idle_of_learner(name: &str, config: &RunConfig) -> Option<String> {
@@ -195,7 +186,7 @@ fn idle_of_reward(key: &str, config: &RunConfig) -> Option<String> {
     let of_game =
         key == "hyper.pairs" || key.starts_with("reward.") && !["reward.from", "reward.update_every"].contains(&key);
     let of_shape = ["reward.members", "reward.hidden", "reward.reduction", "reward.clip"].contains(&key);
-    if of_game && learns_of_task(config) {
+    if of_game && config.learns_from_task() {
         return Some("the reward is the task's, nobody learns one".into());
     }
     if of_game && !of_shape && reward.from.is_some() {

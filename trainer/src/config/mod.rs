@@ -117,6 +117,11 @@ impl RunConfig {
         adversary.or(self.adril.as_ref().map(|adril| adril.update_every))
     }
 
+    /// Whether the task's own reward is learned from: then demonstrations are optional.
+    pub fn learns_from_task(&self) -> bool {
+        self.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
+    }
+
     /// The share of expert rows in the learner's batches; none where the published fault takes it away (td3-bc.md 2).
     pub fn hybrid_schedule(&self) -> &[Stage] {
         let never = self.faults.td3_bc_never_hybrid && self.learner == LearnerKind::Td3Bc;
