@@ -13,7 +13,7 @@ pub struct Expert {
     certificate: &'static str,
 }
 
-const SHIPPED: [Expert; 5] = [
+const SHIPPED: [Expert; 6] = [
     Expert {
         task: "half-cheetah",
         onnx: include_bytes!("../experts/half-cheetah.onnx"),
@@ -23,6 +23,11 @@ const SHIPPED: [Expert; 5] = [
         task: "half-cheetah-backward",
         onnx: include_bytes!("../experts/half-cheetah-backward.onnx"),
         certificate: include_str!("../experts/half-cheetah-backward.json"),
+    },
+    Expert {
+        task: "half-cheetah-speed-2",
+        onnx: include_bytes!("../experts/half-cheetah-speed-2.onnx"),
+        certificate: include_str!("../experts/half-cheetah-speed-2.json"),
     },
     Expert {
         task: "hopper",
@@ -73,6 +78,7 @@ mod tests {
         for (task, least) in [
             ("half-cheetah", 8000.0),
             ("half-cheetah-backward", 7000.0),
+            ("half-cheetah-speed-2", -200.0),
             ("hopper", 3000.0),
             ("pendulum", -200.0),
             ("walker2d", 3500.0),
@@ -81,7 +87,7 @@ mod tests {
         }
         let text = expert("ant").unwrap_err().to_string();
         assert!(
-            text.contains("half-cheetah, half-cheetah-backward, hopper, pendulum, walker2d")
+            text.contains("half-cheetah, half-cheetah-backward, half-cheetah-speed-2, hopper, pendulum, walker2d")
                 && text.contains("hype expert ant"),
             "{text}"
         );
