@@ -132,6 +132,19 @@ fn damaged_runs_are_named() {
 }
 
 #[test]
+fn a_checkpoint_of_another_task_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    unfinished_run(folder.path());
+    hype(folder.path(), "train hyper hopper --reward true --env-steps 20 -o other").good();
+    let checkpoint = |run: &str| checkpoint_path(&folder.path().join(run), Slot::Last, 0);
+    fs::copy(checkpoint("run"), checkpoint("other")).unwrap();
+    for line in ["eval other --episodes 1", "export other -o bundle"] {
+        hype(folder.path(), line).refused(3, &["do not fit the task hopper", "11 inputs", "found 3 inputs", "try: "]);
+    }
+    assert!(!folder.path().join("bundle").exists());
+}
+
+#[test]
 fn the_best_checkpoint_is_one_of_an_evaluated_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut running =

@@ -2,7 +2,7 @@
 
 use crate::config::Reduction as CostReduction;
 use crate::envs::Task;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::methods::{DiscriminatorNetwork, Networks, Reading};
 use crate::nn::mlp::{self, Activation as Between, MlpSpec};
 use crate::nn::optimizer::values;
@@ -42,6 +42,13 @@ pub fn contract(task: &Task) -> Contract {
 /// The deterministic policy: the mean of the actor, squashed or clamped, in environment units.
 pub fn policy_graph(networks: &Networks, contract: &Contract) -> Result<PolicyGraph> {
     let (spec, params) = &networks.actor;
+    let (inputs, outputs) = (contract.observation.len(), contract.action.len());
+    if spec.inputs() != inputs || spec.outputs() < outputs {
+        return Err(Error::data(format!("the trained networks do not fit the task {}", contract.task))
+            .expected(format!("{inputs} inputs, and {outputs} outputs or more"))
+            .found(format!("{} inputs and {} outputs", spec.inputs(), spec.outputs()))
+            .hint("put the run's own checkpoint back: this one is another run's"));
+    }
     let mut layers = dense_layers(spec, params, 0);
     if networks.reading != Reading::Squashed {
         return Ok(PolicyGraph::for_contract(contract, normalizer(&networks.reading), layers, Squash::None)?);

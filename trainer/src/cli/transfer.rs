@@ -61,9 +61,7 @@ fn model_of(run: &Path, seed: u64) -> Result<WorldModelRecord> {
     let record: HyperRecord<ReplayBuffer, ModelData> = read_method(&checkpoint_of(run, seed)?)?;
     let model = record.into_model();
     if !model.is_fitted() {
-        return Err(Error::data(format!("the world model of {} has learned nothing yet", run.display()))
-            .expected("a run that has fitted it once or more")
-            .hint(format!("hype resume {}, or take another run", run.display())));
+        return Err(unlearned("world model", run).expected("a run that has fitted it once or more"));
     }
     Ok(model)
 }
@@ -71,11 +69,14 @@ fn model_of(run: &Path, seed: u64) -> Result<WorldModelRecord> {
 fn reward_of(run: &Path, seed: u64) -> Result<Option<DiscriminatorNetwork>> {
     let reward = read_snapshot(&checkpoint_of(run, seed)?)?.networks.discriminator;
     if reward.as_ref().is_some_and(|reward| !reward.learned) {
-        return Err(Error::data(format!("the reward of {} has learned nothing yet", run.display()))
-            .expected("a run whose discriminator has had a turn (reward.update_every)")
-            .hint(format!("hype resume {}, or take another run", run.display())));
+        return Err(unlearned("reward", run).expected("a run whose discriminator has had a turn (reward.update_every)"));
     }
     Ok(reward)
+}
+
+fn unlearned(part: &str, run: &Path) -> Error {
+    Error::data(format!("the {part} of {} has learned nothing yet", run.display()))
+        .hint(format!("hype resume {}, or take another run", run.display()))
 }
 
 fn model_run(config: &RunConfig) -> Option<&PathBuf> {
