@@ -5,7 +5,7 @@ use crate::config::{RewardConfig, RunConfig, WorldModelConfig};
 use crate::envs::{self, Task};
 use crate::error::{Error, Result};
 use crate::methods::DiscriminatorNetwork;
-use crate::methods::hyper::{Given, HyperRecord};
+use crate::methods::hyper::{Given, GivenModel, HyperRecord};
 use crate::observe::progress_line;
 use crate::replay::ReplayBuffer;
 use crate::replay::model_data::ModelData;
@@ -49,7 +49,8 @@ pub(super) fn given(config: &RunConfig, directory: &RunDirectory, seed: u64) -> 
         return Ok(given);
     }
     if let Some(from) = model_run(config) {
-        given.model = Some(model_of(from, seed)?);
+        let same_task = read_run_config(from)?.task == config.task;
+        given.model = Some(GivenModel { record: model_of(from, seed)?, same_task });
     }
     if let Some(from) = reward_run(config) {
         given.reward = reward_of(from, seed)?;
@@ -112,6 +113,14 @@ fn check_world_model(config: &RunConfig, task: &Task, from: &Path) -> Result<()>
     if config.learns_from_task() != other.learns_from_task() {
         return Err(refused("only one of the two runs learns the task's reward, an output more")
             .hint("use --reward true in both or in neither"));
+    }
+    if config.learns_from_task() && config.task != other.task {
+        progress_line(format!(
+            "the reward of {} is learned anew: {} is of {}",
+            config.task,
+            from.display(),
+            other.task
+        ));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// Keys that a preset may leave out.
-const OPTIONAL: [&str; 21] = [
+const OPTIONAL: [&str; 22] = [
     "learner",
     "sac.actor_hidden",
     "sac.gsde",
@@ -19,6 +19,7 @@ const OPTIONAL: [&str; 21] = [
     "reward.normalized",
     "demos",
     "demos_limit",
+    "world_model.learner_share",
     "world_model.max_batches",
     "world_model.mean_clip",
     "world_model.from",

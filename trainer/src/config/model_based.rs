@@ -50,6 +50,9 @@ pub struct WorldModelConfig {
     /// A fit ends with the epoch in which it reaches so many batches, in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_batches: Option<u64>,
+    /// Share of the rows a fit draws, and judges by, that are the learner's; where it is not set, all rows count alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learner_share: Option<f64>,
     /// Predicted mean changes are clamped to ±this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_clip: Option<f64>,
@@ -196,6 +199,7 @@ impl WorldModelConfig {
             patience_batches: 0,
             improvement: 0.01,
             max_batches: None,
+            learner_share: None,
             mean_clip: None,
             capacity: 150_000,
             pinned_demonstrations: true,

@@ -151,6 +151,9 @@ fn validate_world_model(model: &WorldModelConfig) -> Result<()> {
     if model.max_batches == Some(0) {
         return check("world_model.max_batches", 0, false, "at least 1 batch");
     }
+    if let Some(share) = model.learner_share {
+        probability("world_model.learner_share", share)?;
+    }
     let share = model.data_share;
     check("world_model.data_share", share, share > 0.0 && share <= 1.0, "more than 0, at most 1")?;
     not_negative("world_model.mean_noise", model.mean_noise)?;

@@ -32,7 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::{Given, HyperRecord, Tables};
+pub use state::{Given, GivenModel, HyperRecord, Tables};
 
 use super::demonstrated::Demonstrated;
 use super::rollouts::whole_episodes;
@@ -108,7 +108,7 @@ impl<B: Train> Hyper<B> {
         let to_fit_model = ModelData::new(&expert.rows, widths, room, learns_reward);
         let mut model = WorldModel::new(model, &to_fit_model, tables.imagination.margin, streams, device);
         if let Some(other) = given.model {
-            model.begin_with(other)?;
+            model.begin_with(other.record, other.same_task)?;
         }
         let buffers = Buffers {
             to_start_from_expert: expert,

@@ -81,6 +81,17 @@ pub struct ParametersRecord {
     target: Option<Vec<f32>>,
 }
 
+impl ParametersRecord {
+    /// Puts those at `places` back to what they are in `fresh`, moments too.
+    pub fn renew(&mut self, places: &[usize], fresh: &Self) {
+        let vectors =
+            [(&mut self.params, &fresh.params), (&mut self.first, &fresh.first), (&mut self.second, &fresh.second)];
+        for (own, fresh) in vectors {
+            places.iter().for_each(|place| own[*place] = fresh[*place]);
+        }
+    }
+}
+
 impl<B: MlpBackend> Parameters<B> {
     /// Starts a single seed from `params`; with `target`, a copy follows them.
     pub fn new(params: Vec<f32>, target: bool, config: OptimizerConfig, device: &B::Device) -> Self {

@@ -102,6 +102,11 @@ impl ModelData {
         &self.origins
     }
 
+    /// Whether the step that has the number `origin` is the learner's.
+    pub fn is_learners(&self, origin: u32) -> bool {
+        u64::from(origin) >= self.offered.demonstrated
+    }
+
     /// Width of an observation.
     pub fn observation_width(&self) -> usize {
         self.widths.0
@@ -118,14 +123,14 @@ impl ModelData {
     }
 
     fn push(&mut self, step: Transition<'_>, origin: u32, kind: fn(&mut Offered) -> &mut u64) {
-        // Where a file does not say what a last step led to, its own observation stands in, which no world would have done.
-        if step.terminated && step.next_observation == step.observation {
-            return;
-        }
         let whole = |offered: u64| (offered as f64 * self.room.share) as u64;
         let offered = kind(&mut self.offered);
         *offered += 1;
         if whole(*offered) == whole(*offered - 1) {
+            return;
+        }
+        // Where a file does not say what a last step led to, its own observation stands in, which no world would have done.
+        if step.terminated && step.next_observation == step.observation {
             return;
         }
         let row = self.pinned + self.next;
@@ -185,7 +190,9 @@ mod tests {
         let agree = |(origin, seen): (&u32, f32)| {
             if seen < 100.0 { *origin == seen as u32 + 3 } else { *origin == seen as u32 - 100 }
         };
-        assert!(data.origins().iter().zip(seen).all(agree));
+        assert!(data.origins().iter().zip(&seen).all(|(origin, seen)| agree((origin, *seen))));
+        let learners: Vec<bool> = data.origins().iter().map(|origin| data.is_learners(*origin)).collect();
+        assert_eq!(learners, seen.iter().map(|value| *value < 100.0).collect::<Vec<_>>());
     }
 
     #[test]

@@ -111,6 +111,16 @@ impl<B: Train> Ensemble<B> {
         parts(self.network.spec(), member)
     }
 
+    /// Where the parameters lie that nothing but the mean and the variance of `output` depend on.
+    pub fn parts_of_output(&self, output: usize) -> Vec<usize> {
+        let spec = self.network.spec();
+        let Some(last) = spec.layers().next_back() else { return Vec::new() };
+        let columns = [output, last.outputs / 2 + output];
+        let of_member = |member| last.weight_of(member).chain(last.bias_of(member)).collect::<Vec<usize>>();
+        let rows: Vec<usize> = (0..spec.members).flat_map(of_member).step_by(last.outputs).collect();
+        rows.into_iter().flat_map(|row| columns.map(|column| row + column)).collect()
+    }
+
     /// Some of the models, as they stand.
     pub fn chosen(&self, members: &[usize]) -> Chosen<Inner<B>> {
         let (all, params) = (self.network.spec(), self.params());

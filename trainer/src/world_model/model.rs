@@ -93,8 +93,8 @@ impl<B: Train> WorldModel<B> {
 
     /// Begins where another run's model ended: its parameters and its normaliser, which is never fitted again, since what the
     /// networks know is in its units. Where that run was in the middle of a fit, what it had before it. The optimiser's settings
-    /// are this run's own.
-    pub fn begin_with(&mut self, other: WorldModelRecord) -> Result<()> {
+    /// are this run's own, and so is what says the reward, unless that run's is of the `same_task`.
+    pub fn begin_with(&mut self, other: WorldModelRecord, same_task: bool) -> Result<()> {
         let other = match other.fitting {
             Some(fitting) => *fitting.before,
             None => other,
@@ -104,9 +104,15 @@ impl<B: Train> WorldModel<B> {
                 .expected(format!("{} numbers of observation and action", self.normalizer.width()))
                 .found(other.normalizer.width()));
         }
+        let fresh = self.ensemble.record();
         let (rows, noise) = (self.rows.clone(), self.noise.clone());
-        let other = WorldModelRecord { rows, noise, batches: 0, ..other };
-        self.restore(other)
+        self.restore(WorldModelRecord { rows, noise, batches: 0, ..other })?;
+        if self.with_reward && !same_task {
+            let mut ensemble = self.ensemble.record();
+            ensemble.renew(&self.ensemble.parts_of_output(self.observation_width), &fresh);
+            self.ensemble.restore(ensemble)?;
+        }
+        Ok(())
     }
 
     fn chosen(&mut self) -> &Chosen<Inner<B>> {
@@ -186,6 +192,18 @@ impl<B: Train> WorldModel<B> {
     #[cfg(test)]
     pub(super) fn params(&self) -> Vec<f32> {
         self.ensemble.params()
+    }
+
+    /// What the members say, elites or not, of inputs in the model's units.
+    #[cfg(test)]
+    pub(super) fn predict(&self, inputs: Tensor<Inner<B>, 3>) -> (Tensor<Inner<B>, 3>, Tensor<Inner<B>, 3>) {
+        self.ensemble.predict(inputs)
+    }
+
+    /// Places of the parameters that only the reward depends on.
+    #[cfg(test)]
+    pub(super) fn parts_of_reward(&self) -> Vec<usize> {
+        self.ensemble.parts_of_output(self.observation_width)
     }
 
     /// Moves every parameter of `member` by `change`.

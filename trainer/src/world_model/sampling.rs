@@ -33,9 +33,52 @@ impl Split {
     }
 
     /// For each of `members` as many rows as there are to train on, drawn with replacement.
-    pub fn bootstrap(&self, members: usize, rng: &mut Stream) -> Vec<Vec<u32>> {
-        let mut draw = || (0..self.train.len()).map(|_| self.train[rng.index(self.train.len())]).collect();
-        (0..members).map(|_| draw()).collect()
+    pub fn bootstrap(&self, members: usize, weights: &Weights<'_>, rng: &mut Stream) -> Vec<Vec<u32>> {
+        let rows = weights.part(&self.train);
+        (0..members).map(|_| (0..self.train.len()).map(|_| weights.draw(&rows, rng)).collect()).collect()
+    }
+
+    /// The held-out rows as they count: where both kinds have their share, as many draws of them.
+    pub fn judges(&self, weights: &Weights<'_>, rng: &mut Stream) -> Vec<u32> {
+        let rows = weights.part(&self.held_out);
+        if !weights.both(&rows) {
+            return self.held_out.clone();
+        }
+        self.held_out.iter().map(|_| weights.draw(&rows, rng)).collect()
+    }
+}
+
+/// How often rows of the learner are drawn beside demonstrated ones.
+pub struct Weights<'a> {
+    /// Whether a row is the learner's.
+    pub is_learners: &'a dyn Fn(u32) -> bool,
+    /// The share of the draws that are, where there are rows of both kinds; none: all rows are alike.
+    pub learner_share: Option<f64>,
+}
+
+impl Weights<'_> {
+    /// The rows, the learner's behind the others, and where those begin.
+    fn part(&self, rows: &[u32]) -> (Vec<u32>, usize) {
+        if self.learner_share.is_none() {
+            return (rows.to_vec(), 0);
+        }
+        let (learners, mut all): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| (self.is_learners)(**row));
+        let first = all.len();
+        all.extend(learners);
+        (all, first)
+    }
+
+    fn both(&self, (rows, first): &(Vec<u32>, usize)) -> bool {
+        self.learner_share.is_some() && (1..rows.len()).contains(first)
+    }
+
+    fn draw(&self, parted: &(Vec<u32>, usize), rng: &mut Stream) -> u32 {
+        let (rows, first) = parted;
+        match self.learner_share {
+            Some(share) if self.both(parted) && rng.unit() < share => rows[first + rng.index(rows.len() - first)],
+            Some(_) if self.both(parted) => rows[rng.index(*first)],
+            _ => rows[rng.index(rows.len())],
+        }
     }
 }
 
@@ -80,7 +123,9 @@ mod tests {
     fn members_draw_their_own_rows_with_replacement() {
         let mut rng = Streams::new(3).stream("test");
         let split = Split::new(&(0..5000).collect::<Vec<u32>>(), 0.2, &mut rng);
-        let drawn = split.bootstrap(3, &mut rng);
+        let alike = Weights { is_learners: &|row| row >= 4500, learner_share: None };
+        assert_eq!(split.judges(&alike, &mut rng), split.held_out);
+        let drawn = split.bootstrap(3, &alike, &mut rng);
         let held_out: std::collections::HashSet<_> = split.held_out.iter().collect();
         for member in &drawn {
             assert_eq!(member.len(), 4000);
@@ -90,5 +135,26 @@ mod tests {
             assert!(unique.is_disjoint(&held_out), "held-out rows are never trained on");
         }
         assert!(drawn[0] != drawn[1] && drawn[1] != drawn[2]);
+    }
+
+    #[test]
+    fn rows_of_the_learner_have_their_share() {
+        let mut rng = Streams::new(3).stream("test");
+        let split = Split::new(&(0..5000).collect::<Vec<u32>>(), 0.2, &mut rng);
+        let of_learner = |row: u32| row >= 4500;
+        let weights = Weights { is_learners: &of_learner, learner_share: Some(0.5) };
+        let held_out: HashSet<_> = split.held_out.iter().copied().collect();
+        for drawn in split.bootstrap(2, &weights, &mut rng) {
+            let share = drawn.iter().filter(|row| of_learner(**row)).count() as f64 / 4000.0;
+            assert!(drawn.len() == 4000 && (share - 0.5).abs() < 0.04, "{share}, a tenth are the learner's");
+            assert!(drawn.iter().all(|row| !held_out.contains(row)));
+        }
+        let judges = split.judges(&weights, &mut rng);
+        let share = judges.iter().filter(|row| of_learner(**row)).count() as f64 / 1000.0;
+        assert!(judges.len() == 1000 && (share - 0.5).abs() < 0.07, "{share}");
+        assert!(judges.iter().all(|row| held_out.contains(row)));
+        let alone = Weights { is_learners: &|_| false, learner_share: Some(0.5) };
+        assert_eq!(split.judges(&alone, &mut rng), split.held_out, "there is one kind of rows only");
+        assert_eq!(split.bootstrap(1, &alone, &mut rng)[0].len(), 4000);
     }
 }

@@ -17,6 +17,7 @@ use crate::replay::{ReplayBuffer, Transition};
 use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
+use std::collections::HashSet;
 
 fn config(members: usize) -> EnsembleConfig {
     EnsembleConfig { members, hidden: vec![32, 32], activation: Activation::Silu, weight_decay: 0.0, mean_clip: None }
@@ -416,17 +417,17 @@ fn a_model_begins_where_another_ended() {
     let config = WorldModelConfig { from: Some("run".into()), ..brief };
     let mut second = model(&config, &data);
     assert!(second.params() != first.params());
-    second.begin_with(first.record()).unwrap();
+    second.begin_with(first.record(), true).unwrap();
     assert!(second.params() == first.params() && second.elites() == first.elites());
     assert!(second.record().is_fitted(), "taken over is learned, too");
     let again = second.whole_fit(&others).unwrap();
     assert!(second.params() != first.params() && again.model_error < found.model_error, "{again:?} after {found:?}");
     let mut undecayed = model(&config, &data);
-    undecayed.begin_with(first.record()).unwrap();
+    undecayed.begin_with(first.record(), true).unwrap();
     undecayed.whole_fit(&others).unwrap();
     assert!(second.params() == undecayed.params());
     let mut decayed = model(&WorldModelConfig { weight_decay: 1e-3, ..config.clone() }, &data);
-    decayed.begin_with(first.record()).unwrap();
+    decayed.begin_with(first.record(), true).unwrap();
     decayed.whole_fit(&others).unwrap();
     assert!(second.params() != decayed.params(), "the weight decay is its own");
     let far = linear_data_around(3.0, 300, 6);
@@ -436,6 +437,33 @@ fn a_model_begins_where_another_ended() {
     // A run that was in the middle of its first fit hands on what it had before: here the initial model.
     let mut third = model(&config, &data);
     assert!(!untrained.is_fitted());
-    third.begin_with(untrained).unwrap();
+    third.begin_with(untrained, true).unwrap();
     assert!(third.params() == model(&small(), &data).params());
+}
+
+/// Of a run of another task the dynamics are taken over, and nothing of its reward.
+#[test]
+fn another_tasks_reward_is_not_taken_over() {
+    let data = linear_data(600, 5);
+    let config = WorldModelConfig { members: 2, elites: 1, max_batches: Some(6), ..small() };
+    let mut first = model(&config, &data);
+    first.whole_fit(&data).unwrap();
+    let fresh = model(&config, &data);
+    let mut second = model(&config, &data);
+    second.begin_with(first.record(), false).unwrap();
+    let points = || rows(vec![0.5, -1.0, 0.2, -0.3, 0.8, -0.9], [1, 2, 3]);
+    let [said_first, said_second] = [&first, &second].map(|model| {
+        let (means, log_variances) = model.predict(points());
+        [values(means), values(log_variances)].concat()
+    });
+    for (index, (first, second)) in said_first.iter().zip(&said_second).enumerate() {
+        assert_eq!(first == second, index % 3 < 2, "two of the state, one of the reward: {first}, {second}");
+    }
+    let of_reward: HashSet<usize> = second.parts_of_reward().into_iter().collect();
+    assert_eq!(of_reward.len(), 2 * 2 * (32 + 1), "two members' means and variances");
+    let (first, fresh) = (first.params(), fresh.params());
+    for (place, value) in second.params().into_iter().enumerate() {
+        assert_eq!(value, if of_reward.contains(&place) { fresh[place] } else { first[place] });
+    }
+    second.whole_fit(&data).unwrap();
 }

@@ -27,11 +27,20 @@ pub struct Tables {
     pub reward: RewardConfig,
 }
 
+/// Dynamics that another run learned.
+#[derive(Debug)]
+pub struct GivenModel {
+    /// The ensemble.
+    pub record: WorldModelRecord,
+    /// Whether the reward that it says, if it does, is that of this run's task.
+    pub same_task: bool,
+}
+
 /// What another run learned.
 #[derive(Debug, Default)]
 pub struct Given {
     /// Dynamics to begin with.
-    pub model: Option<WorldModelRecord>,
+    pub model: Option<GivenModel>,
     /// The reward, for good: with it there is no game.
     pub reward: Option<DiscriminatorNetwork>,
 }

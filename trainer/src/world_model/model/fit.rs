@@ -15,7 +15,7 @@ use crate::nn::optimizer::values;
 use crate::nn::{Inner, Train};
 use crate::replay::model_data::ModelData;
 use crate::world_model::normalizer::{Bounds, Normalizer};
-use crate::world_model::sampling::{Split, shuffle};
+use crate::world_model::sampling::{Split, Weights, shuffle};
 use crate::world_model::schedule::learning_rate;
 use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,11 @@ impl<B: Train> WorldModel<B> {
         let width = self.observation_width;
         self.bounds = Bounds::of(data.inputs(), data.input_width(), data.targets(), width, self.margin);
         let split = Split::new(data.origins(), self.config.held_out, &mut self.rows);
-        let rows = split.bootstrap(self.ensemble.members(), &mut self.rows);
-        Ok(Fitting { held_out: split.held_out, rows, best: None, epochs: 0, stale: 0, before })
+        let is_learners = |row: u32| data.is_learners(data.origins()[row as usize]);
+        let weights = Weights { is_learners: &is_learners, learner_share: self.config.learner_share };
+        let rows = split.bootstrap(self.ensemble.members(), &weights, &mut self.rows);
+        let held_out = split.judges(&weights, &mut self.rows);
+        Ok(Fitting { held_out, rows, best: None, epochs: 0, stale: 0, before })
     }
 
     fn go_on(&mut self, data: &ModelData, fitting: &mut Fitting) -> Result<Option<FitMetrics>> {
