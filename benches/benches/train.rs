@@ -5,7 +5,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use trainer::config::{Optimizer, Overrides, RateSchedule, Reduction, RewardConfig, SacConfig, resolve};
+use trainer::config::{Optimizer, Overrides, RateSchedule, Reduction, RewardConfig, SacConfig, TurnRate, resolve};
 use trainer::learners::block::Block;
 use trainer::learners::sac::Sac;
 use trainer::nn::Cpu;
@@ -14,7 +14,7 @@ use trainer::nn::mlp::Activation;
 use trainer::replay::model_data::{ModelData, Room};
 use trainer::replay::{ReplayBuffer, Rows, Transition};
 use trainer::reward::Reward;
-use trainer::reward::discriminator::{Discriminator, Pairs};
+use trainer::reward::discriminator::{Discriminator, Pairs, Turn};
 use trainer::run::rng::{Stream, Streams};
 use trainer::world_model::dynamics::Dynamics;
 use trainer::world_model::ensemble::{Ensemble, EnsembleConfig};
@@ -184,6 +184,7 @@ fn discriminator_steps(criterion: &mut Criterion) {
             reduction: Reduction::Min,
             clip: None,
             learning_rate: 8e-4,
+            learning_rate_schedule: TurnRate::Harmonic,
             weight_decay: 0.0,
             batch_size: sizes.batch,
             grad_steps: 1,
@@ -209,8 +210,9 @@ fn discriminator_steps(criterion: &mut Criterion) {
         };
         let (expert, learner) = (pairs(), pairs());
         let mut discriminator = Discriminator::<Cpu>::new(&config, width, &[streams], &Default::default());
+        let turn = Turn { number: 1_000_000, over: 0.0 };
         time(criterion, &sizes.id("discriminator_step"), sizes.discriminator_flop(), limit, || {
-            black_box(discriminator.ascend(&expert, std::slice::from_ref(&learner), 1_000_000));
+            black_box(discriminator.ascend(&expert, std::slice::from_ref(&learner), turn));
         });
     }
 }

@@ -243,6 +243,8 @@ fn demonstrations_of_nothing_are_named() {
     refuses_demonstrations(folder.path(), "hopper", false, &wanted);
     hype(folder.path(), "demos collect hopper --policy random --episodes 20 --drop-states 0.3 -o demos.hdf5").good();
     refuses_demonstrations(folder.path(), "hopper", false, &["only failures", "20 episodes"]);
+    hype(folder.path(), "demos collect half-cheetah-v4 --policy random --episodes 2 -o demos.hdf5").good();
+    refuses_demonstrations(folder.path(), "half-cheetah-v4", false, &["only failures", "random -271, expert 98"]);
     hype(folder.path(), "demos collect hopper --policy random --episodes 5 -o demos.hdf5").good();
     // One success is enough, but it must be among those that are used.
     hype(folder.path(), "demos collect hopper --episodes 1 -o good.hdf5").good();

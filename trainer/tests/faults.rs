@@ -73,6 +73,11 @@ fn demonstrations_in_env_units_are_cloned_at_the_wrong_scale() {
     let discriminator = |game: &Hype<Cpu>| game.networks().remove(0).discriminator.unwrap().params;
     let (on, off) = (learned("mm", &fault, 200), learned("mm", &[], 200));
     assert_ne!(discriminator(&on), discriminator(&off));
+    // So are the expert's rows and pairs, where the learner's rows stay in [-1, 1].
+    let wrong = Demonstrated::in_env_units(&constant).unwrap();
+    assert!(wrong.rows.row(3).action_unit == [0.5] && wrong.pairs.row(3)[3] == 0.5);
+    let right = Demonstrated::new(&constant, &envs::task("pendulum").unwrap()).unwrap();
+    assert!(right.rows.row(3).action_unit == [0.25] && right.pairs.row(3)[3] == 0.25);
 }
 
 /// Pendulum's episodes have 200 steps; one that starts in the middle of a demonstration has fewer.
@@ -156,4 +161,24 @@ fn the_sawtooth_falls_to_zero_within_an_iteration() {
     };
     assert!(moves(&[]));
     assert!(!moves(&["sac.learning_rate_schedule=sawtooth"]));
+    // Iterations of 100 steps are over after two bursts, the second at a rate of 1 - 128/100: the published code goes up the
+    // gradient there, where a rate held at zero would stand still.
+    assert!(moves(&["sac.learning_rate_schedule=sawtooth", "reward.update_every=100"]));
+}
+
+/// The paper's decay is linear over the run, the published code's harmonic; the first two turns of that are alike.
+#[test]
+fn the_discriminators_rate_falls_as_code_or_paper_have_it() {
+    let rate = |schedule: &str, turn: u64, over: f64| {
+        let reward = config("mm", &[&format!("reward.learning_rate_schedule={schedule}")]).reward.unwrap();
+        reward.rate(turn, over) / reward.learning_rate
+    };
+    assert_eq!([0, 1, 2, 3].map(|turn| rate("harmonic", turn, 0.9)), [1.0, 1.0, 1.0 / 2.0, 1.0 / 3.0]);
+    assert_eq!([0.0, 0.25, 1.0].map(|over| rate("linear", 7, over)), [1.0, 0.75, 0.0]);
+    let cost = |set: &[&str]| {
+        let mut all = vec!["env_steps=1000"];
+        all.extend(set);
+        learned("mm", &all, 512).networks().remove(0).discriminator.unwrap().params
+    };
+    assert_ne!(cost(&["reward.learning_rate_schedule=linear"]), cost(&[]));
 }

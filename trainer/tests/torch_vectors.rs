@@ -5,7 +5,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use trainer::config::{Optimizer, Reduction, RewardConfig};
+use trainer::config::{Optimizer, Reduction, RewardConfig, TurnRate};
 use trainer::learners::{Batch, cloning, gaussian, sac, td3_bc};
 use trainer::nn::mlp::{self, MlpSpec};
 use trainer::nn::optimizer::{OptimizerConfig, Parameters, values};
@@ -151,6 +151,7 @@ fn discriminator_loss_and_gradients() {
             reduction: Reduction::Min,
             clip: case["clip"].as_f64(),
             learning_rate: 1.0,
+            learning_rate_schedule: TurnRate::Harmonic,
             weight_decay: 0.0,
             batch_size: 8,
             grad_steps: 1,

@@ -7,7 +7,7 @@
 
 use super::train::Device;
 use crate::backend;
-use crate::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfig};
+use crate::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfig, TurnRate};
 use crate::error::{Error, Result};
 use crate::learners::block::Block;
 use crate::learners::sac::{Sac, SacMetrics};
@@ -15,7 +15,7 @@ use crate::nn::{Cpu, Train};
 use crate::observe::progress_line;
 use crate::replay::{ReplayBuffer, Rows, Transition};
 use crate::reward::Reward;
-use crate::reward::discriminator::{Discriminator, Pairs};
+use crate::reward::discriminator::{Discriminator, Pairs, Turn};
 use crate::run::rng::{Stream, Streams};
 use crate::run::{Journal, Provenance, parallel};
 use serde_json::{Value, json};
@@ -173,6 +173,7 @@ fn reward_config(width: usize) -> RewardConfig {
         reduction: Reduction::Min,
         clip: None,
         learning_rate: 8e-4,
+        learning_rate_schedule: TurnRate::Harmonic,
         weight_decay: 0.0,
         batch_size: 4096,
         grad_steps: 1,
@@ -227,7 +228,7 @@ impl<B: Train> Trial<B> {
     }
 
     fn ascend(&mut self, iteration: u64) -> f64 {
-        self.discriminator.ascend(&self.expert, &self.learners, iteration)[0].disc_loss
+        self.discriminator.ascend(&self.expert, &self.learners, Turn { number: iteration, over: 0.0 })[0].disc_loss
     }
 
     /// The mean actions of each seed at fixed observations.

@@ -16,9 +16,13 @@ use std::path::{Path, PathBuf};
 /// against both step counts.
 #[derive(Debug, Clone, Args)]
 pub struct PlotArgs {
-    /// Run directories, all of one task; runs of one method and the same settings are one curve, unless they share a seed.
+    /// Run directories, all of one task; runs of one method and the same settings are one curve, unless they share a seed. Or
+    /// files kept of some: METHOD=FILE.jsonl, with --task.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
+    /// The task that files of evaluations are of.
+    #[arg(long)]
+    pub task: Option<String>,
     /// The SVG file; a CSV with its numbers is written next to it.
     #[arg(short = 'o', long, value_name = "SVG")]
     pub output: PathBuf,
@@ -58,7 +62,7 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
     let table = csv_path(&args.output);
     [&args.output, &table].into_iter().try_for_each(|file| files::check_folder_of(file))?;
     check_own(&table)?;
-    let mut curves = read(&args.runs)?;
+    let mut curves = read(&args.runs, args.task.as_deref())?;
     if args.as_published {
         curves.shift_as_published();
     }
@@ -222,7 +226,13 @@ mod tests {
         let mut text = Vec::new();
         let reference = folder.path().join("published.jsonl");
         std::fs::write(&reference, "{\"method\": \"mm\", \"env_steps\": 5000, \"return\": 42}\n\n").unwrap();
-        let args = PlotArgs { runs, output: output.clone(), as_published: false, reference: Some(reference.clone()) };
+        let args = PlotArgs {
+            runs,
+            task: None,
+            output: output.clone(),
+            as_published: false,
+            reference: Some(reference.clone()),
+        };
         plot(&args, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("HyPE, n=5, at 20,000 steps") && text.contains("% of expert"), "{text}");
@@ -261,6 +271,7 @@ mod tests {
     fn only_svg_is_written() {
         let args = PlotArgs {
             runs: vec![PathBuf::from("x")],
+            task: None,
             output: PathBuf::from("x.png"),
             as_published: false,
             reference: None,

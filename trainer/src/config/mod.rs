@@ -22,7 +22,7 @@ pub use model_based::{
 };
 pub use parts::{
     BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,
-    ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig,
+    ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig, TurnRate,
 };
 
 pub use presets::{METHODS, PROFILES};

@@ -26,6 +26,17 @@ pub enum RateSchedule {
     Sawtooth,
 }
 
+/// How the discriminator's rate falls from turn to turn; each turn has fresh moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TurnRate {
+    /// `lr0 / max(k, 1)` in turn k (from 0): the published code's.
+    #[default]
+    Harmonic,
+    /// To zero over the run, as the paper has it.
+    Linear,
+}
+
 /// How an ensemble of costs becomes one. Since `r = -f`, the smallest cost is the optimistic choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -253,8 +264,11 @@ pub struct RewardConfig {
     /// Costs are clamped to ±this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// `lr0`; outer iteration k uses `lr0 / max(k, 1)`.
+    /// `lr0`.
     pub learning_rate: f64,
+    /// How it falls.
+    #[serde(default)]
+    pub learning_rate_schedule: TurnRate,
     /// L2 penalty added to the gradient.
     pub weight_decay: f64,
     /// Learner rows and expert rows per step (each this many).
@@ -279,6 +293,16 @@ pub struct RewardConfig {
     /// A run whose discriminator is the reward, for good: nothing adversarial is left. hyper only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
+}
+
+impl RewardConfig {
+    /// The rate of turn `turn` (from 0), when the share `over` of the run is over.
+    pub fn rate(&self, turn: u64, over: f64) -> f64 {
+        match self.learning_rate_schedule {
+            TurnRate::Harmonic => self.learning_rate / turn.max(1) as f64,
+            TurnRate::Linear => self.learning_rate * (1.0 - over).max(0.0),
+        }
+    }
 }
 
 /// Expert rows in the learner's batches.

@@ -287,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn files_without_a_step_are_refused() {
+        let error = assemble(columns(0), BTreeMap::new(), "file").unwrap_err().to_string();
+        assert!(error.contains("file: no episode in it") && error.contains("demos collect"), "{error}");
+        let mut without_next = columns(0);
+        without_next.next_observations = None;
+        assert!(assemble(without_next, BTreeMap::new(), "file").unwrap_err().to_string().contains("no episode in it"));
+    }
+
+    #[test]
     fn missing_next_observations_come_from_the_following_row() {
         let mut table = columns(6);
         table.next_observations = None;

@@ -171,9 +171,11 @@ fn shown_period(demonstrations: &Demonstrations) -> Option<f64> {
 
 /// Refuses demonstrations that hold failures only.
 fn check_success(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
-    let references = match (task.random_return, task.expert_return) {
-        (Some(random), Some(expert)) if demonstrations.rewards.iter().any(|reward| *reward != 0.0) => {
-            Some((random, expert))
+    let known = envs::known_expert_return(&task.id)?;
+    let references = match task.random_return {
+        // Where no expert is known, one that gains on the random policy by 1 in every step stands for it.
+        Some(random) if demonstrations.rewards.iter().any(|reward| *reward != 0.0) => {
+            Some((random, known.unwrap_or(random + task.horizon as f64)))
         }
         _ => None,
     };
@@ -200,9 +202,12 @@ fn check_success(demonstrations: &Demonstrations, task: &Task) -> Result<()> {
     let error = Error::data(format!("{} holds only failures of the task {}", demonstrations.described(), task.id));
     let error = match (enough, references) {
         (Some(enough), Some((random, expert))) => error
-            .expected(format!(
-                "an episode with a return of {enough:.0} or more (random {random:.0}, expert {expert:.0})"
-            ))
+            .expected(match known {
+                Some(_) => {
+                    format!("an episode with a return of {enough:.0} or more (random {random:.0}, expert {expert:.0})")
+                }
+                None => format!("an episode with a return of {enough:.0} or more (random {random:.0})"),
+            })
             .found(format!(
                 "{} episodes, the best with a return of {:.0}",
                 demonstrations.episodes.len(),
@@ -366,6 +371,37 @@ mod tests {
             warnings.iter().any(|w| w.contains("longer than the horizon of 200 steps, the longest has 400")),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn failures_are_told_where_another_version_has_the_expert_and_where_none_has() {
+        let played = |task: &str, reward: f64| {
+            let task = envs::task(task).unwrap();
+            let (width, actions) = (task.observation_width(), task.action_width());
+            let mut recorder = Recorder::new(width, actions, None);
+            for step in 0..1000 {
+                recorder.step(&RecordedStep {
+                    observation: &vec![0.0; width],
+                    action_env: &vec![(step % 2) as f32; actions],
+                    next_observation: &vec![0.0; width],
+                    reward,
+                    terminated: false,
+                    truncated: step == 999,
+                    state: None,
+                });
+            }
+            recorder.keep_episode();
+            (recorder.finish(&task.id, BTreeMap::new()).unwrap(), task)
+        };
+        for (id, poor, good) in
+            [("half-cheetah-v4", -0.3, 1.0), ("half-cheetah-backward", -0.1, 1.0), ("humanoid", 0.2, 0.3)]
+        {
+            let (failed, task) = played(id, poor);
+            let error = check_success(&failed, &task).unwrap_err().to_string();
+            assert!(error.contains("only failures") && error.contains("1 episodes, the best"), "{id}: {error}");
+            let (success, task) = played(id, good);
+            check_success(&success, &task).unwrap();
+        }
     }
 
     #[test]

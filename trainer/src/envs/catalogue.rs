@@ -104,6 +104,16 @@ pub fn task(id: &str) -> Result<Task> {
     })
 }
 
+/// What an expert of the task called `id` earns, or of another version of it.
+pub fn known_expert_return(id: &str) -> Result<Option<f64>> {
+    let entry = match find(id)? {
+        Found::Pendulum => return Ok(pendulum::task().expert_return),
+        Found::Locomotion(entry) => entry,
+    };
+    let versions = LOCOMOTION.iter().filter(|other| (other.family, other.goal) == (entry.family, entry.goal));
+    Ok(std::iter::once(entry).chain(versions).find_map(|entry| experts::find(entry.id)?.mean_return()))
+}
+
 /// An environment of the task called `id`. Fetches MuJoCo on first use where the task needs it.
 pub fn make(id: &str) -> Result<Box<dyn Env>> {
     Ok(match find(id)? {

@@ -3,10 +3,10 @@
 use super::Batch;
 use super::block::Block;
 use super::sac::{Sac, SacMetrics};
-use crate::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfig};
+use crate::config::{Optimizer, RateSchedule, Reduction, RewardConfig, SacConfig, TurnRate};
 use crate::nn::Cpu;
 use crate::replay::Rows;
-use crate::reward::discriminator::{Discriminator, Pairs};
+use crate::reward::discriminator::{Discriminator, Pairs, Turn};
 use crate::run::rng::{Stream, Streams};
 use burn::backend::Flex;
 
@@ -184,6 +184,7 @@ fn stacked_discriminators_are_the_single_ones() {
             reduction,
             clip: Some(2.0),
             learning_rate: 2e-3,
+            learning_rate_schedule: TurnRate::Harmonic,
             weight_decay: 1e-3,
             batch_size: 32,
             grad_steps: UPDATES as u64,
@@ -206,7 +207,7 @@ fn stacked_discriminators_are_the_single_ones() {
             // Episodes end early: learners bring unequal numbers of pairs.
             let learners: Vec<Pairs> = seeds.iter().map(|seed| pairs("learner", *seed, 20 + *seed as usize)).collect();
             let mut game = Discriminator::<Cpu>::new(&config, width, &streams, &Default::default());
-            let metrics = game.ascend(&expert, &learners, 0);
+            let metrics = game.ascend(&expert, &learners, Turn { number: 0, over: 0.0 });
             (game, metrics)
         };
         let (stack, stacked_metrics) = learn(&SEEDS);

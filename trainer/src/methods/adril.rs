@@ -2,7 +2,7 @@
 //!
 //! Moment matching without a discriminator network: the adversary's answer to each policy is written into the replay's labels.
 //! The expert's rows earn 1; rows of the `k` iterations before cost 1/k each; those of the running iteration earn nothing yet.
-//! What the learner has already done becomes less and less attractive, until it does what the expert does.
+//! As k grows that cost falls to nothing and AdRIL becomes SQIL: -0.008 after 120 iterations.
 //!
 //! ```text
 //! D_L ← ∅

@@ -3,13 +3,14 @@
 use super::Method;
 use super::adril::Adril;
 use super::demonstrated::Demonstrated;
-use super::gail::Gail;
+use super::gail::{Gail, thinned};
 use super::iq_learn::IqLearn;
 use super::on_policy::OnPolicy;
 use super::sqil::Sqil;
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::envs::{World, WorldConfig};
 use crate::nn::Cpu;
+use crate::reward::discriminator::Pairs;
 use crate::run::rng::Streams;
 
 const SMALL: [&str; 3] = ["sac.hidden=[16]", "sac.batch_size=16", "env_steps=1000"];
@@ -158,4 +159,42 @@ fn gail_judges_both_sides_through_one_filter() {
     gail.gail.sees_observations_as_acted = true;
     let published = gail.judged(&played);
     assert!((0..64).all(|row| published.row(row)[..3] == *acted(row)));
+    // What was drawn is clamped before it is executed; the published classifier sees it as drawn.
+    let drawn = &played.rollout.actions;
+    assert!(drawn.iter().any(|action| action.abs() > 1.0));
+    let seen = |judged: &Pairs| (0..64).map(|row| judged.row(row)[3]).collect::<Vec<f32>>();
+    assert_eq!(seen(&judged), drawn.iter().map(|action| action.clamp(-1.0, 1.0)).collect::<Vec<f32>>());
+    gail.gail.sees_unclamped_actions = true;
+    assert_eq!(seen(&gail.judged(&played)), *drawn);
+}
+
+#[test]
+fn gail_takes_every_so_manieth_pair_of_the_expert() {
+    let mut all = Pairs::new(3);
+    (0..100).for_each(|row| all.push(&[row as f32, 0.0], &[0.0]));
+    let rows = |every: usize, seed: u64| {
+        let kept = thinned(&all, every, &mut Streams::new(seed).stream("test"));
+        (0..kept.len()).map(|row| kept.row(row)[0]).collect::<Vec<f32>>()
+    };
+    assert_eq!(rows(1, 0).len(), 100);
+    let kept = rows(20, 0);
+    assert!(kept.len() == 5 && kept.windows(2).all(|pair| pair[1] == pair[0] + 20.0), "{kept:?}");
+    assert!((1..20).any(|seed| rows(20, seed) != kept), "from a random one on");
+}
+
+/// The same rewards, 1 in every step: the running deviation of their discounted sums grows at first. All are divided by the one
+/// known at the rollout's end, or each by the one known at its step, the first by next to nothing.
+#[test]
+fn gail_scales_rewards_by_one_deviation_or_by_one_a_step() {
+    let scaled = |as_it_goes: bool| {
+        let mut gail = gail(&[]);
+        let mut played = gail.learner.play(64, true).unwrap();
+        played.reward(&[1.0; 64]);
+        gail.learner.scale_rewards(&mut played, as_it_goes);
+        played.rollout.moments.iter().map(|moment| moment.reward).collect::<Vec<f64>>()
+    };
+    let (at_once, as_it_goes) = (scaled(false), scaled(true));
+    assert!(at_once.iter().all(|reward| *reward == at_once[0]));
+    assert_eq!(as_it_goes[63], at_once[63], "at the rollout's end both know the same");
+    assert!(as_it_goes[..20].windows(2).all(|pair| pair[1] < pair[0]), "{as_it_goes:?}");
 }

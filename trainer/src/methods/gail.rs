@@ -94,7 +94,7 @@ impl<B: Train> Gail<B> {
 }
 
 /// Every `every`-th pair from a random one on; all of them where that is 1.
-fn thinned(pairs: &Pairs, every: usize, rng: &mut Stream) -> Pairs {
+pub(super) fn thinned(pairs: &Pairs, every: usize, rng: &mut Stream) -> Pairs {
     let first = rng.index(every.min(pairs.len()));
     let mut kept = Pairs::new(pairs.width);
     (first..pairs.len()).step_by(every).for_each(|row| kept.push(pairs.row(row), &[]));

@@ -46,7 +46,7 @@ use crate::learners::learner::LearnerMetrics;
 use crate::nn::Train;
 use crate::replay::ReplayBuffer;
 use crate::reward::Reward;
-use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs};
+use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, DiscriminatorRecord, Pairs, Turn};
 use crate::run::parallel;
 use crate::run::rng::Streams;
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,9 @@ impl<B: Train> Hype<B> {
 
     /// The discriminator's turn: expert cost down, learner cost up, gradients held near their target norm.
     fn ascend_reward(&mut self, learners: &[Pairs]) -> Vec<DiscriminatorMetrics> {
-        let metrics = self.discriminator.ascend(&self.expert.pairs, learners, self.iteration);
+        let over = self.learner.progress().env_steps as f64 / self.config.env_steps as f64;
+        let turn = Turn { number: self.iteration, over };
+        let metrics = self.discriminator.ascend(&self.expert.pairs, learners, turn);
         self.iteration += 1;
         self.learner.begin_iteration();
         metrics

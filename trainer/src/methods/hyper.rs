@@ -49,7 +49,7 @@ use crate::learners::td3_bc::Objective;
 use crate::nn::{Inner, Train};
 use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
-use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs};
+use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs, Turn};
 use crate::run::rng::Streams;
 use crate::world_model::model::WorldModel;
 use crate::world_model::rollout::{Imagination, Rules, imagine};
@@ -401,9 +401,9 @@ impl<B: Train> Hyper<B> {
 
     /// The discriminator's turn: expert cost down, learner cost up, gradients held near their target norm.
     fn ascend_reward(&mut self, learner: Pairs) -> Option<DiscriminatorMetrics> {
+        let turn = Turn { number: self.progress.iteration, over: self.learned_share() };
         let expert = &self.buffers.to_start_from_expert.pairs;
-        let discriminator = self.discriminator.as_mut()?;
-        Some(discriminator.ascend(expert, &[learner], self.progress.iteration).swap_remove(0))
+        Some(self.discriminator.as_mut()?.ascend(expert, &[learner], turn).swap_remove(0))
     }
 }
 

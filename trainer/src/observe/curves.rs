@@ -1,10 +1,10 @@
 //! Learning curves of several runs: grouped by method, aggregated over seeds.
 
 use super::Scale;
-use super::evaluations::{self, EvaluationLine};
+use super::evaluations::EvaluationLine;
+use super::source::Run;
 use super::statistics::{bootstrap_interval, interquartile_mean};
 use crate::error::{Error, Result};
-use crate::run::directory::{read_config, read_provenance};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -49,66 +49,46 @@ pub struct Curves {
     pub notes: Vec<String>,
 }
 
-struct Run {
-    path: PathBuf,
-    method: String,
-    /// What was learned from, and how: settings of the run aside from its seeds, by key.
-    settings: BTreeMap<String, String>,
-    evaluations: Vec<EvaluationLine>,
-}
-
 /// The first line of a table of curves.
 pub const CSV_HEADER: &str = "task,method,label,n_seeds,env_steps,env_steps_total,return_iqm,low_95,high_95";
 
-/// Reads `runs` and aggregates them.
+/// Reads `runs`, or files of evaluations that were kept of some (`NAME=FILE.jsonl`) on `task`, and aggregates them.
 ///
 /// # Errors
-/// When a run cannot be read or has no evaluation, the runs are of different tasks, or the seeds of a method were
-/// evaluated at different steps.
-pub fn read(runs: &[PathBuf]) -> Result<Curves> {
-    let mut task: Option<String> = None;
+/// When one cannot be read or has no evaluation, they are of different tasks, or the seeds of a method were evaluated at
+/// different steps.
+pub fn read(runs: &[PathBuf], task: Option<&str>) -> Result<Curves> {
+    let mut first: Option<String> = task.map(str::to_owned);
     let mut scale = Scale::default();
     let mut loaded: Vec<Run> = Vec::new();
-    let mut folders = BTreeSet::new();
-    for path in runs {
-        let provenance = read_provenance(path)?;
-        let first = task.get_or_insert_with(|| provenance.task.clone());
-        if *first != provenance.task {
+    let mut paths = BTreeSet::new();
+    for named in runs {
+        let run = Run::read(named, task)?;
+        let first = first.get_or_insert_with(|| run.task.clone());
+        if *first != run.task {
             return Err(Error::config("the runs are of different tasks")
                 .expected(format!("all of {first}"))
-                .found(format!("{} in {}", provenance.task, path.display()))
+                .found(format!("{} in {}", run.task, named.display()))
                 .hint("plot each task by itself"));
         }
-        scale.expert_return = scale.expert_return.or(provenance.expert_return);
-        scale.random_return = scale.random_return.or(provenance.random_return);
-        let evaluations = evaluations::read(path)?;
-        if evaluations.is_empty() {
-            return Err(Error::data(format!("{} has no evaluation yet", path.display())));
+        scale.expert_return = scale.expert_return.or(run.scale.expert_return);
+        scale.random_return = scale.random_return.or(run.scale.random_return);
+        if run.evaluations.is_empty() {
+            return Err(Error::data(format!("{} has no evaluation yet", named.display())));
         }
-        let whole = std::fs::canonicalize(path).map_err(|source| Error::io("resolve", path, source))?;
-        if !folders.insert(whole) {
-            return Err(Error::config(format!("{} is named twice", path.display())).expected("each run once"));
+        let whole = std::fs::canonicalize(&run.path).map_err(|source| Error::io("resolve", &run.path, source))?;
+        if !paths.insert(whole) {
+            return Err(Error::config(format!("{} is named twice", named.display())).expected("each run once"));
         }
-        let settings = settings(path, provenance.demos_sha256)?;
-        loaded.push(Run { path: path.clone(), method: provenance.method, settings, evaluations });
+        loaded.push(run);
     }
+    let task = first;
     let mut curves = Vec::new();
     let (groups, notes) = group(&loaded);
     for Group { label, method, runs } in groups {
         curves.push(curve(label, method, &runs)?);
     }
     Ok(Curves { task: task.unwrap_or_default(), curves, scale, notes })
-}
-
-/// Settings that do not change what a run learns at its steps, or that the demonstrations' digest says better.
-const OF_NO_MATTER: [&str; 4] = ["seeds", "preset", "checkpoint_every_secs", "demos"];
-
-fn settings(run: &Path, demos_sha256: Option<String>) -> Result<BTreeMap<String, String>> {
-    let wrong = |source| Error::data(format!("{} cannot be read", run.join("config.toml").display())).source(source);
-    let mut settings = crate::config::settings(&read_config(run)?.parse().map_err(wrong)?);
-    settings.retain(|key, _| !OF_NO_MATTER.contains(&key.as_str()));
-    settings.extend(demos_sha256.map(|digest| ("demonstrations".to_owned(), digest)));
-    Ok(settings)
 }
 
 /// The runs of one curve.
@@ -144,17 +124,13 @@ fn group(runs: &[Run]) -> (Vec<Group<'_>>, Vec<String>) {
         let parts: Vec<Vec<&Run>> = parts.collect();
         let several = parts.len() > 1;
         groups.extend(parts.into_iter().map(|runs| {
-            let folders = runs.iter().map(|run| folder(run)).collect::<Vec<_>>().join(", ");
+            let folders = runs.iter().map(|run| run.name()).collect::<Vec<_>>().join(", ");
             let method = label_of(&run.method);
             let label = if several { format!("{method} {folders}") } else { method.to_owned() };
             Group { label, method: &run.method, runs }
         }));
     }
     (groups, notes)
-}
-
-fn folder(run: &Run) -> String {
-    run.path.file_name().map_or_else(|| run.path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 fn difference(one: &Run, other: &Run) -> String {
@@ -169,7 +145,7 @@ fn difference(one: &Run, other: &Run) -> String {
         0 => String::new(),
         count => format!(", and {count} more settings differ"),
     };
-    format!("{} and {} are curves apart: {first}{more}", folder(one), folder(other))
+    format!("{} and {} are curves apart: {first}{more}", one.name(), other.name())
 }
 
 fn seeds_of(run: &Run) -> BTreeSet<u64> {
@@ -341,7 +317,7 @@ pub(crate) mod tests {
         let first = run(folder.path(), "a", "hype", &[(0, vec![1.0, 10.0]), (1, vec![2.0, 20.0])]);
         let second = run(folder.path(), "b", "hype", &[(2, vec![3.0, 60.0, 99.0])]);
         let third = run(folder.path(), "c", "mm", &[(0, vec![5.0])]);
-        let curves = read(&[first, second, third]).unwrap();
+        let curves = read(&[first, second, third], None).unwrap();
         let [hype, mm] = &curves.curves[..] else { panic!("{:?}", curves.curves) };
         assert_eq!((hype.label.as_str(), hype.seeds.as_slice(), hype.incomplete_points), ("HyPE", &[0, 1, 2][..], 1));
         assert_eq!(hype.points.iter().map(|p| p.iqm).collect::<Vec<_>>(), [2.0, 30.0]);
@@ -356,7 +332,7 @@ pub(crate) mod tests {
     #[test]
     fn published_figures_are_one_evaluation_early() {
         let folder = tempfile::tempdir().unwrap();
-        let mut curves = read(&[run(folder.path(), "a", "mm", &[(1, vec![1.0, 2.0, 3.0])])]).unwrap();
+        let mut curves = read(&[run(folder.path(), "a", "mm", &[(1, vec![1.0, 2.0, 3.0])])], None).unwrap();
         let steps = |curves: &Curves| -> Vec<[f64; 3]> {
             curves.curves[0].points.iter().map(|p| [p.env_steps, p.env_steps_total, p.iqm]).collect()
         };
@@ -369,9 +345,9 @@ pub(crate) mod tests {
     fn runs_that_share_a_seed_are_curves_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let runs = ["a", "b"].map(|name| run(folder.path(), name, "mm", &[(0, vec![1.0])]));
-        let labels: Vec<String> = read(&runs).unwrap().curves.into_iter().map(|curve| curve.label).collect();
+        let labels: Vec<String> = read(&runs, None).unwrap().curves.into_iter().map(|curve| curve.label).collect();
         assert_eq!(labels, ["MM a", "MM b"]);
-        let twice = read(&[runs[0].clone(), folder.path().join("b/../a")]).unwrap_err().to_string();
+        let twice = read(&[runs[0].clone(), folder.path().join("b/../a")], None).unwrap_err().to_string();
         assert!(twice.contains("named twice"), "{twice}");
     }
 
@@ -379,15 +355,39 @@ pub(crate) mod tests {
     fn runs_of_other_settings_are_curves_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let runs = [0, 1].map(|seed| run(folder.path(), &format!("r{seed}"), "mm", &[(seed, vec![1.0])]));
-        let labels = || read(&runs).unwrap().curves.into_iter().map(|curve| curve.label).collect::<Vec<_>>();
+        let labels = || read(&runs, None).unwrap().curves.into_iter().map(|curve| curve.label).collect::<Vec<_>>();
         assert_eq!(labels(), ["MM"], "seeds apart, everything else alike");
         std::fs::write(runs[1].join("config.toml"), "env_steps = 5000\n[reward]\nmembers = 2\n").unwrap();
         assert_eq!(labels(), ["MM r0", "MM r1"]);
-        let notes = read(&runs).unwrap().notes;
+        let notes = read(&runs, None).unwrap().notes;
         assert_eq!(notes, ["r0 and r1 are curves apart: `reward.members` is not set and 2"]);
         let third = run(folder.path(), "r2", "mm", &[(2, vec![1.0])]);
-        let all = read(&[&runs[..], &[third]].concat()).unwrap();
+        let all = read(&[&runs[..], &[third]].concat(), None).unwrap();
         assert_eq!(all.curves.iter().map(|curve| curve.label.as_str()).collect::<Vec<_>>(), ["MM r0, r2", "MM r1"]);
+    }
+
+    #[test]
+    fn kept_files_of_evaluations_are_curves() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = |name: &str, seeds: &[(u64, Vec<f64>)]| {
+            let run = run(folder.path(), name, "mm", seeds);
+            std::fs::rename(run.join("eval.jsonl"), folder.path().join(format!("{name}.eval.jsonl"))).unwrap();
+            folder.path().join(format!("{name}.eval.jsonl")).display().to_string()
+        };
+        let (first, second) = (keep("a", &[(0, vec![1.0]), (1, vec![2.0])]), keep("b", &[(2, vec![6.0])]));
+        let read = |args: &[&str], task| super::read(&args.iter().map(PathBuf::from).collect::<Vec<_>>(), task);
+        let (one, other) = (format!("hype={first}"), format!("hype={second}"));
+        let curves = read(&[&one, &other], Some("hopper")).unwrap();
+        assert_eq!((curves.curves[0].label.as_str(), curves.curves[0].points[0].iqm), ("HyPE", 3.0), "seeds of both");
+        assert_eq!((curves.task.as_str(), curves.scale.random_return), ("hopper", Some(17.88)));
+        let curves = read(&[&one, &second], Some("hopper")).unwrap();
+        assert_eq!(curves.curves.iter().map(|curve| curve.label.as_str()).collect::<Vec<_>>(), ["HyPE", "b"]);
+        let error = read(&[&one], None).unwrap_err().to_string();
+        assert!(error.contains("a.eval.jsonl") && error.contains("--task"), "{error}");
+        assert!(read(&[&one], Some("hoper")).unwrap_err().to_string().contains("hopper"));
+        assert!(read(&["mm=absent.jsonl"], Some("hopper")).unwrap_err().to_string().contains("absent.jsonl"));
+        let run = run(folder.path(), "c", "mm", &[(0, vec![1.0])]).display().to_string();
+        assert!(read(&[&one, &run], Some("hopper")).unwrap_err().to_string().contains("different tasks"));
     }
 
     #[test]
@@ -395,18 +395,18 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let good = run(folder.path(), "good", "mm", &[(0, vec![1.0])]);
         let empty = run(folder.path(), "empty", "mm", &[]);
-        assert!(read(&[good.clone(), empty]).unwrap_err().to_string().contains("no evaluation yet"));
+        assert!(read(&[good.clone(), empty], None).unwrap_err().to_string().contains("no evaluation yet"));
         let damaged = run(folder.path(), "damaged", "mm", &[(1, vec![1.0])]);
         std::fs::write(damaged.join("eval.jsonl"), "{\"seed\":0}\n").unwrap();
-        assert!(read(&[damaged]).unwrap_err().to_string().contains("line 1 is no evaluation"));
+        assert!(read(&[damaged], None).unwrap_err().to_string().contains("line 1 is no evaluation"));
         let shifted = run(folder.path(), "shifted", "mm", &[(1, vec![1.0])]);
         let text = std::fs::read_to_string(shifted.join("eval.jsonl")).unwrap().replace("1000", "5000");
         std::fs::write(shifted.join("eval.jsonl"), text).unwrap();
-        assert!(read(&[good.clone(), shifted]).unwrap_err().to_string().contains("different steps"));
+        assert!(read(&[good.clone(), shifted], None).unwrap_err().to_string().contains("different steps"));
         let other = run(folder.path(), "other", "mm", &[(1, vec![1.0])]);
         let text = std::fs::read_to_string(other.join("provenance.json")).unwrap().replace("toy", "hopper");
         std::fs::write(other.join("provenance.json"), text).unwrap();
-        assert!(read(&[good, other]).unwrap_err().to_string().contains("different tasks"));
-        assert!(read(&[folder.path().join("absent")]).is_err());
+        assert!(read(&[good, other], None).unwrap_err().to_string().contains("different tasks"));
+        assert!(read(&[folder.path().join("absent")], None).is_err());
     }
 }

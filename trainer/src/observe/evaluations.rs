@@ -28,11 +28,18 @@ pub struct EvaluationLine {
 /// Names the file and line that is no evaluation.
 pub fn read(run: &Path) -> Result<Vec<EvaluationLine>> {
     let path = run.join("eval.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::data(format!("{} has no evaluation yet", run.display()))
-            .expected("a run directory with an eval.jsonl"),
-        _ => Error::io("read", &path, source),
-    })?;
+    if path.exists() {
+        return read_file(&path);
+    }
+    Err(Error::data(format!("{} has no evaluation yet", run.display())).expected("a run directory with an eval.jsonl"))
+}
+
+/// Reads a file of evaluations, wherever it lies.
+///
+/// # Errors
+/// Names the file and line that is no evaluation.
+pub fn read_file(path: &Path) -> Result<Vec<EvaluationLine>> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())

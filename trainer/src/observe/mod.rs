@@ -5,6 +5,7 @@ pub mod evaluations;
 mod event;
 mod pace;
 mod scale;
+mod source;
 pub mod statistics;
 pub mod svg;
 mod terminal;

@@ -23,6 +23,15 @@ use serde::{Deserialize, Serialize};
 /// Keeps the norm differentiable at zero.
 const NORM_EPSILON: f64 = 1e-12;
 
+/// When a turn is.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Turns before it: the outer iteration, from 0.
+    pub number: u64,
+    /// How much of the run is over, 0 to 1.
+    pub over: f64,
+}
+
 /// State-action pairs on the host, `[rows, observation + action]`, actions in [-1, 1].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pairs {
@@ -245,11 +254,11 @@ impl<B: Train> Discriminator<B> {
         }
     }
 
-    /// Outer iteration `iteration` (from 0): fresh optimiser, learning rate `lr0 / max(iteration, 1)`, then the
-    /// configured number of steps on pairs drawn with replacement, each seed's learner pairs being its own.
-    pub fn ascend(&mut self, expert: &Pairs, learners: &[Pairs], iteration: u64) -> Vec<DiscriminatorMetrics> {
+    /// A turn: fresh optimiser, the rate of this turn ([`RewardConfig::rate`]), then the configured number of steps on pairs
+    /// drawn with replacement, each seed's learner pairs being its own.
+    pub fn ascend(&mut self, expert: &Pairs, learners: &[Pairs], turn: Turn) -> Vec<DiscriminatorMetrics> {
         self.network.parameters.restart();
-        let learning_rate = self.config.learning_rate / iteration.max(1) as f64;
+        let learning_rate = self.config.rate(turn.number, turn.over);
         let mut terms = None;
         for _ in 0..self.config.grad_steps {
             let count = self.config.batch_size;

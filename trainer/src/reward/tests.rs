@@ -1,8 +1,8 @@
 //! The discriminator on games whose solution is known.
 
-use super::discriminator::{Discriminator, Pairs, cost};
+use super::discriminator::{Discriminator, Pairs, Turn, cost};
 use super::{Origin, Reward};
-use crate::config::{Reduction, RewardConfig};
+use crate::config::{Reduction, RewardConfig, TurnRate};
 use crate::learners::Batch;
 use crate::learners::block::Block;
 use crate::nn::Cpu;
@@ -20,6 +20,7 @@ fn config(hidden: Vec<usize>) -> RewardConfig {
         reduction: Reduction::Min,
         clip: None,
         learning_rate: 8e-4,
+        learning_rate_schedule: TurnRate::Harmonic,
         weight_decay: 0.0,
         batch_size: 64,
         grad_steps: 1,
@@ -31,6 +32,10 @@ fn config(hidden: Vec<usize>) -> RewardConfig {
         normalized: false,
         from: None,
     }
+}
+
+fn turn(number: u64) -> Turn {
+    Turn { number, over: 0.0 }
 }
 
 fn pairs(points: &[[f32; 3]]) -> Pairs {
@@ -45,7 +50,7 @@ fn pairs(points: &[[f32; 3]]) -> Pairs {
 fn a_linear_cost_finds_the_closed_form() {
     let config = RewardConfig { grad_steps: 4000, learning_rate: 1e-3, ..config(vec![]) };
     let mut game = Discriminator::<Cpu>::new(&config, 3, &[Streams::new(1)], &Default::default());
-    let metrics = game.ascend(&pairs(&[[0.6, 0.0, 0.8]]), &[pairs(&[[0.0, 0.0, 0.0]])], 0).remove(0);
+    let metrics = game.ascend(&pairs(&[[0.6, 0.0, 0.8]]), &[pairs(&[[0.0, 0.0, 0.0]])], turn(0)).remove(0);
     let (_, params) = game.networks().remove(0);
     for (w, expected) in params.iter().zip([-0.45 * 0.6, 0.0, -0.45 * 0.8]) {
         assert!((w - expected).abs() < 5e-3, "{params:?}");
@@ -59,10 +64,10 @@ fn one_step_lowers_the_experts_cost_below_the_learners() {
     let mut game = Discriminator::<Cpu>::new(&config(vec![32, 32]), 3, &[Streams::new(2)], &Default::default());
     let expert = pairs(&[[1.0, 0.0, 0.5], [0.8, 0.1, 0.4]]);
     let learner = [pairs(&[[-1.0, 0.0, -0.5], [-0.8, -0.1, -0.4]])];
-    let before = game.ascend(&expert, &learner, 0)[0].disc_gap;
+    let before = game.ascend(&expert, &learner, turn(0))[0].disc_gap;
     let mut after = before;
     for iteration in 1..20 {
-        after = game.ascend(&expert, &learner, iteration)[0].disc_gap;
+        after = game.ascend(&expert, &learner, turn(iteration))[0].disc_gap;
     }
     assert!(after > before && after > 0.0, "gap {before} → {after}");
 }
@@ -80,7 +85,7 @@ fn equals_are_not_told_apart() {
         let config = RewardConfig { batch_size: 1000, ..config(vec![32, 32]) };
         let mut game = Discriminator::<Cpu>::new(&config, 3, &[Streams::new(2)], &Default::default());
         let (expert, learner) = (drawn(0.0, "expert"), [drawn(shift, "learner")]);
-        let gaps: Vec<f64> = (0..40).map(|_| game.ascend(&expert, &learner, 0)[0].disc_gap).collect();
+        let gaps: Vec<f64> = (0..40).map(|_| game.ascend(&expert, &learner, turn(0))[0].disc_gap).collect();
         gaps[20..].iter().sum::<f64>() / 20.0
     };
     let (equals, others) = (gap(0.0), gap(1.0));
@@ -104,7 +109,7 @@ fn an_end_that_the_expert_never_sees_is_dear() {
     let config = RewardConfig { learning_rate: 8e-3, ..config(vec![32, 32]) };
     let fresh = Discriminator::<Cpu>::new(&config, 4, &[Streams::new(2)], &Default::default());
     let mut game = fresh.knows_the_end(discount);
-    (0..40).for_each(|iteration| drop(game.ascend(&expert, &[learner.clone()], iteration)));
+    (0..40).for_each(|iteration| drop(game.ascend(&expert, &[learner.clone()], turn(iteration))));
 
     let column = |values: [f32; 2]| Tensor::<Flex, 3>::from_data([[[values[0]], [values[1]]]], &Default::default());
     let observation = Tensor::<Flex, 3>::from_data([[[0.5, 0.8], [0.5, 0.8]]], &Default::default());
@@ -137,7 +142,7 @@ fn each_iteration_is_a_sign_step_of_the_decayed_rate() {
     let (expert, learner) = (pairs(&[[0.6, 0.1, 0.8]]), [pairs(&[[-0.2, 0.3, 0.0]])]);
     for (iteration, share) in [(0, 1.0), (1, 1.0), (2, 0.5), (3, 1.0 / 3.0)] {
         let before = game.networks().remove(0).1;
-        game.ascend(&expert, &learner, iteration);
+        game.ascend(&expert, &learner, turn(iteration));
         let after = game.networks().remove(0).1;
         for index in 0..3 {
             let moved = (after[index] - before[index]).abs();
@@ -162,7 +167,7 @@ fn rewards_come_from_the_current_cost_and_never_from_storage() {
         values(Reward::Learned(game).label(Block::new(vec![rows()], vec![2], &Default::default()).batch(0)).reward)
     };
     let before = label(&game);
-    game.ascend(&pairs(&[[1.0, 0.0, 0.5]]), &[pairs(&[[-1.0, 0.0, -0.5]])], 0);
+    game.ascend(&pairs(&[[1.0, 0.0, 0.5]]), &[pairs(&[[-1.0, 0.0, -0.5]])], turn(0));
     let after = label(&game);
     assert!(before.iter().chain(&after).all(|r| r.is_finite()), "stored rewards are not read");
     assert_ne!(before, after);
@@ -214,7 +219,7 @@ fn in_the_experts_units_small_channels_count() {
         let config = RewardConfig { normalized, learning_rate: 8e-3, ..config(vec![16]) };
         let fresh = Discriminator::<Cpu>::new(&config, 3, &[Streams::new(2)], &Default::default());
         let mut game = fresh.in_units_of(&expert);
-        (0..60).for_each(|iteration| drop(game.ascend(&expert, std::slice::from_ref(&learner), iteration)));
+        (0..60).for_each(|iteration| drop(game.ascend(&expert, std::slice::from_ref(&learner), turn(iteration))));
         let reward = |small: f32| values(game.reward(tensor(&[12.0, small]), tensor(&[0.5])))[0];
         let gap = reward(0.005) - reward(-0.015);
         (game, gap)

@@ -43,12 +43,7 @@ impl Dag<'_> {
     }
 
     /// Input 1 as `[inputs, outputs]`.
-    fn matrix(
-        &self,
-        node: &pb::NodeProto,
-        inputs: usize,
-        transposed: bool,
-    ) -> Result<(Vec<f32>, usize), Reason> {
+    fn matrix(&self, node: &pb::NodeProto, inputs: usize, transposed: bool) -> Result<(Vec<f32>, usize), Reason> {
         let refuse = || format!("the weights of {} {:?} are not a constant matrix that fits", node.op_type, node.name);
         let Value::Known { values, shape } = self.value(node, 1)? else { return Err(refuse()) };
         match (shape.as_slice(), transposed) {
