@@ -12,10 +12,10 @@ draw() { # TASK FIGURE [--reference FILE] METHOD=FILE…
 }
 
 h=hopper
-draw hopper hopper.svg --reference $h/published.jsonl hype=$h/hype-hopper-12.eval.jsonl hype=$h/hype-hopper.eval.jsonl \
-    mm=$h/mm-hopper-12.eval.jsonl mm=$h/mm-hopper.eval.jsonl
-draw hopper hopper-family.svg --reference $h/published.jsonl hype=$h/hype-hopper-12.eval.jsonl hype=$h/hype-hopper.eval.jsonl \
-    mm=$h/mm-hopper-12.eval.jsonl mm=$h/mm-hopper.eval.jsonl filter=$h/filter-hopper.eval.jsonl \
+both="hype=$h/hype-hopper-12.eval.jsonl hype=$h/hype-hopper.eval.jsonl mm=$h/mm-hopper-12.eval.jsonl mm=$h/mm-hopper.eval.jsonl"
+draw hopper hopper.svg --reference $h/published.jsonl $both
+draw hopper hopper-family.svg --reference $h/published.jsonl $both \
+    filter=$h/filter-hopper.eval.jsonl \
     hype-resets=$h/hype-resets-hopper.eval.jsonl bc-reg=$h/bc-reg-hopper.eval.jsonl bc=$h/bc-hopper.eval.jsonl
 draw hopper hopper-others.svg --reference $h/published.jsonl hype=$h/hype-hopper-12.eval.jsonl hype=$h/hype-hopper.eval.jsonl \
     sqil=$h/sqil-hopper.eval.jsonl adril=$h/adril-hopper.eval.jsonl iq-learn=$h/iq-learn-hopper.eval.jsonl \

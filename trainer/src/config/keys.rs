@@ -198,6 +198,9 @@ fn idle_of_reward(key: &str, config: &RunConfig) -> Option<String> {
 }
 
 fn idle_of_model(name: &str, config: &RunConfig) -> Option<String> {
+    if name == "learner_share" && config.demos.is_none() && config.learns_from_task() {
+        return Some("there are no demonstrations".into());
+    }
     let constant = config.world_model.as_ref()?.learning_rate_schedule == ModelRate::Constant;
     let of_schedule = ["rate_batches", "least_learning_rate"].contains(&name);
     (of_schedule && constant).then(|| "the model's rate is constant (world_model.learning_rate_schedule)".into())

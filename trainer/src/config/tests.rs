@@ -166,6 +166,7 @@ fn settings_that_are_never_read_are_named() {
         ("hyper", &["world_model.rate_batches=10"], "constant"),
         ("hyper", &["hyper.pairs=policy-buffer", "reward.rollout_episodes=2"], "no episodes are played"),
         ("hyper", &["imagination.reward=task", "reset.probability=1.0"], "no demonstrations"),
+        ("hyper", &["imagination.reward=task", "world_model.learner_share=0.5"], "no demonstrations"),
         ("hyper", &["sac.timeouts_are_terminal=true"], "no time limit"),
         ("hyper", &["sac.restarts_each_iteration=true"], "goes on"),
         ("iq-learn", &["sac.restarts_each_iteration=true"], "goes on"),

@@ -104,10 +104,10 @@ impl<B: Train> WorldModel<B> {
                 .expected(format!("{} numbers of observation and action", self.normalizer.width()))
                 .found(other.normalizer.width()));
         }
-        let fresh = self.ensemble.record();
+        let fresh = (self.with_reward && !same_task).then(|| self.ensemble.record());
         let (rows, noise) = (self.rows.clone(), self.noise.clone());
         self.restore(WorldModelRecord { rows, noise, batches: 0, ..other })?;
-        if self.with_reward && !same_task {
+        if let Some(fresh) = fresh {
             let mut ensemble = self.ensemble.record();
             ensemble.renew(&self.ensemble.parts_of_output(self.observation_width), &fresh);
             self.ensemble.restore(ensemble)?;

@@ -34,17 +34,17 @@ impl Split {
 
     /// For each of `members` as many rows as there are to train on, drawn with replacement.
     pub fn bootstrap(&self, members: usize, weights: &Weights<'_>, rng: &mut Stream) -> Vec<Vec<u32>> {
-        let rows = weights.part(&self.train);
-        (0..members).map(|_| (0..self.train.len()).map(|_| weights.draw(&rows, rng)).collect()).collect()
+        let urn = weights.urn(&self.train);
+        (0..members).map(|_| (0..self.train.len()).map(|_| urn.draw(rng)).collect()).collect()
     }
 
     /// The held-out rows as they count: where both kinds have their share, as many draws of them.
     pub fn judges(&self, weights: &Weights<'_>, rng: &mut Stream) -> Vec<u32> {
-        let rows = weights.part(&self.held_out);
-        if !weights.both(&rows) {
-            return self.held_out.clone();
+        let urn = weights.urn(&self.held_out);
+        match urn.learners {
+            None => urn.rows,
+            Some(_) => self.held_out.iter().map(|_| urn.draw(rng)).collect(),
         }
-        self.held_out.iter().map(|_| weights.draw(&rows, rng)).collect()
     }
 }
 
@@ -57,28 +57,32 @@ pub struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// The rows, the learner's behind the others, and where those begin.
-    fn part(&self, rows: &[u32]) -> (Vec<u32>, usize) {
-        if self.learner_share.is_none() {
-            return (rows.to_vec(), 0);
+    fn urn(&self, rows: &[u32]) -> Urn {
+        let alike = Urn { rows: rows.to_vec(), learners: None };
+        let Some(share) = self.learner_share else { return alike };
+        let (learners, others): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| (self.is_learners)(**row));
+        if learners.is_empty() || others.is_empty() {
+            alike
+        } else {
+            Urn { rows: others, learners: Some((learners, share)) }
         }
-        let (learners, mut all): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| (self.is_learners)(**row));
-        let first = all.len();
-        all.extend(learners);
-        (all, first)
     }
+}
 
-    fn both(&self, (rows, first): &(Vec<u32>, usize)) -> bool {
-        self.learner_share.is_some() && (1..rows.len()).contains(first)
-    }
+/// Rows to draw from.
+struct Urn {
+    rows: Vec<u32>,
+    /// Others, and how often one of them is drawn instead.
+    learners: Option<(Vec<u32>, f64)>,
+}
 
-    fn draw(&self, parted: &(Vec<u32>, usize), rng: &mut Stream) -> u32 {
-        let (rows, first) = parted;
-        match self.learner_share {
-            Some(share) if self.both(parted) && rng.unit() < share => rows[first + rng.index(rows.len() - first)],
-            Some(_) if self.both(parted) => rows[rng.index(*first)],
-            _ => rows[rng.index(rows.len())],
-        }
+impl Urn {
+    fn draw(&self, rng: &mut Stream) -> u32 {
+        let rows = match &self.learners {
+            Some((learners, share)) if rng.unit() < *share => learners,
+            _ => &self.rows,
+        };
+        rows[rng.index(rows.len())]
     }
 }
 

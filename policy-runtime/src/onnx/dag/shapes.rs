@@ -11,8 +11,7 @@ use tract_onnx::pb;
 impl<'a> Dag<'a> {
     pub(super) fn reshape(&mut self, node: &pb::NodeProto) -> Result<Value, Reason> {
         let value = self.alias(node, 0)?;
-        let (Value::Row { shape, .. } | Value::Known { shape, .. } | Value::Whole { shape, .. }) = &value;
-        let from = shape.clone();
+        let from = value.shape().to_vec();
         let axes = self.whole(node, 1).or_else(|| ints(node, "axes"));
         let to = new_shape(node, &from, axes)
             .ok_or_else(|| format!("the native engine does not know this {}", node.op_type))?;
@@ -62,39 +61,22 @@ impl<'a> Dag<'a> {
     pub(super) fn concat(&mut self, node: &pb::NodeProto) -> Result<Value, Reason> {
         let parts: Vec<Value> =
             (0..node.input.len()).map(|index| self.value(node, index).cloned()).collect::<Result<_, _>>()?;
-        let shape_of = |value: &Value| match value {
-            Value::Row { shape, .. } | Value::Known { shape, .. } | Value::Whole { shape, .. } => shape.clone(),
-        };
-        let mut shape = parts.first().map(&shape_of).ok_or("it joins nothing")?;
+        let mut shape = parts.first().map(|part| part.shape().to_vec()).ok_or("it joins nothing")?;
         let axis = axis(int(node, "axis"), shape.len()).ok_or("it joins along an axis that is not there")?;
         if shape[..axis].iter().product::<usize>() != 1 {
             return Err("it joins values that do not lie side by side".into());
         }
-        shape[axis] = parts.iter().map(|part| shape_of(part).get(axis).copied().unwrap_or(0)).sum();
+        shape[axis] = parts.iter().map(|part| part.shape().get(axis).copied().unwrap_or(0)).sum();
         if let Some(values) = parts.iter().map(Value::whole).collect::<Option<Vec<_>>>() {
-            self.spend(values.iter().map(|part| part.len()).sum())?;
-            let values = values.concat();
-            let fits = values.len() == shape.iter().product::<usize>();
-            return if fits {
-                Ok(Value::Whole { values, shape })
-            } else {
-                Err("it joins shapes that do not fit".into())
-            };
+            return Ok(Value::Whole { values: self.joined(&values, &shape)?, shape });
         }
         if let Some(values) = parts.iter().map(Value::known).collect::<Option<Vec<_>>>() {
-            self.spend(values.iter().map(|part| part.len()).sum())?;
-            let values = values.concat();
-            let fits = values.len() == shape.iter().product::<usize>();
-            return if fits {
-                Ok(Value::Known { values, shape })
-            } else {
-                Err("it joins shapes that do not fit".into())
-            };
+            return Ok(Value::Known { values: self.joined(&values, &shape)?, shape });
         }
         let span = self.builder.slot(shape.iter().product());
         let mut start = 0;
         for part in parts {
-            let len = shape_of(&part).iter().product();
+            let len = part.shape().iter().product();
             let to = Builder::part(span, start, len);
             match part {
                 Value::Row { span, .. } => self.builder.copy(span, to),
@@ -107,6 +89,17 @@ impl<'a> Dag<'a> {
             Err("it joins shapes that do not fit".into())
         } else {
             Ok(Value::Row { span, shape, owned: true })
+        }
+    }
+
+    /// Known values one behind the other, where they fill `shape`.
+    fn joined<T: Clone>(&mut self, parts: &[&[T]], shape: &[usize]) -> Result<Vec<T>, Reason> {
+        self.spend(parts.iter().map(|part| part.len()).sum())?;
+        let values = parts.concat();
+        if values.len() == shape.iter().product::<usize>() {
+            Ok(values)
+        } else {
+            Err("it joins shapes that do not fit".into())
         }
     }
 
@@ -144,8 +137,7 @@ impl<'a> Dag<'a> {
     pub(super) fn slice(&mut self, node: &pb::NodeProto) -> Result<Value, Reason> {
         let refuse = || "the native engine does not know this Slice".to_owned();
         let value = self.value(node, 0)?.clone();
-        let (Value::Row { mut shape, .. } | Value::Known { mut shape, .. } | Value::Whole { mut shape, .. }) =
-            value.clone();
+        let mut shape = value.shape().to_vec();
         let starts = self.whole(node, 1).or_else(|| ints(node, "starts")).ok_or_else(refuse)?;
         let ends = self.whole(node, 2).or_else(|| ints(node, "ends")).ok_or_else(refuse)?;
         let axes = self.whole(node, 3).or_else(|| ints(node, "axes")).unwrap_or_else(|| vec![0]);
