@@ -3,6 +3,7 @@
 use super::device_check::DeviceCheck;
 use super::plot::PlotArgs;
 use super::train::Device;
+use crate::config::method_names;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -154,7 +155,7 @@ pub struct Collect {
 /// `hype train`
 #[derive(Debug, Args)]
 pub struct Train {
-    /// hype, hyper, hype-resets, mm, filter, bc-reg, bc, gail, iq-learn, sqil or adril
+    #[arg(help = format!("One of {}", method_names().join(", ")))]
     pub method: String,
     /// Task name
     pub task: String,

@@ -131,7 +131,7 @@ fn machine_bytes() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{METHODS, Overrides, resolve};
+    use crate::config::{Overrides, method_names, resolve};
 
     const HOPPER: Sizes = Sizes { observation: 11, action: 3, demonstrated: 64_000 };
 
@@ -144,7 +144,7 @@ mod tests {
     fn what_no_machine_holds_is_refused_and_every_preset_is_not() {
         let laptop = 16.0 * f64::from(1 << 30);
         let check = |config: &RunConfig| check_against(laptop, config, HOPPER).map_err(|error| error.to_string());
-        for method in METHODS {
+        for method in method_names() {
             check(&with(method, &[])).unwrap();
         }
         for (method, set, word) in [

@@ -133,7 +133,7 @@ fn check_reward(config: &RunConfig, task: &Task, from: &Path) -> Result<()> {
     }
     let (Some(own), Some(reward), false) = (&config.reward, &other.reward, other.learns_from_task()) else {
         return Err(refused("the run learned none")
-            .expected("a run of mm, filter, hype, hype-resets, bc-reg or hyper")
+            .expected("a run whose discriminator is a cost network: HyPE's family or hyper")
             .found(format!("a run of {}", other.method)));
     };
     if config.learns_from_task() {

@@ -1,6 +1,6 @@
 //! Which settings there are, and which of them a run reads.
 
-use super::presets::{METHODS, table};
+use super::presets::{method_names, table};
 use super::{LearnerKind, ModelRate, PairSource, RunConfig};
 use crate::error::{Error, Result, nearest};
 use std::collections::BTreeSet;
@@ -72,11 +72,11 @@ impl<'a> Known<'a> {
     }
 
     fn unknown(&self, key: &str, origin: &str) -> Error {
-        let has = |method: &&&str| {
+        let has = |method: &&str| {
             table(method, self.task, "fixed")
                 .is_ok_and(|preset| Known::of(method, self.task, &preset).keys.contains(key))
         };
-        let owners: Vec<&str> = METHODS.iter().filter(has).copied().collect();
+        let owners: Vec<&str> = method_names().into_iter().filter(has).collect();
         if !owners.is_empty() {
             let what = if origin.starts_with("--") && origin != "--set" {
                 format!("{} has no {origin} (the setting `{key}`)", self.method)

@@ -25,7 +25,7 @@ pub use parts::{
     ResetConfig, RewardConfig, Rhythm, SacConfig, Stage, Td3BcConfig, TurnRate,
 };
 
-pub use presets::{METHODS, PROFILES};
+pub use presets::{Named, PROFILES, method_names, methods};
 pub use resolve::{Overrides, check_method, difference, differences, idle_settings, parse_seeds, resolve, settings};
 
 use serde::{Deserialize, Serialize};

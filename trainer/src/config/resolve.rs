@@ -268,5 +268,6 @@ fn distinct(seeds: Vec<u64>, wrong: impl Fn() -> Error) -> Result<Vec<u64>> {
 
 /// An error for a method name that does not exist.
 pub fn check_method(name: &str) -> Result<()> {
-    if super::METHODS.contains(&name) { Ok(()) } else { Err(unknown("method", name, &super::METHODS)) }
+    let known = super::method_names();
+    if known.contains(&name) { Ok(()) } else { Err(unknown("method", name, &known)) }
 }

@@ -152,22 +152,9 @@ fn seeds_of(run: &Run) -> BTreeSet<u64> {
     run.evaluations.iter().map(|line| line.seed).collect()
 }
 
-/// The methods' names as their papers write them.
+/// A method's name as its paper writes it.
 fn label_of(method: &str) -> &str {
-    match method {
-        "hype" => "HyPE",
-        "hype-resets" => "HyPE+Resets",
-        "hyper" => "HyPER",
-        "mm" => "MM",
-        "filter" => "FILTER",
-        "bc" => "BC",
-        "bc-reg" => "BC-Reg",
-        "gail" => "GAIL",
-        "iq-learn" => "IQ-Learn",
-        "sqil" => "SQIL",
-        "adril" => "AdRIL",
-        other => other,
-    }
+    crate::config::methods().iter().find(|known| known.name == method).map_or(method, |known| known.label)
 }
 
 /// Mean return and both step counts of one evaluation of one seed.
