@@ -26,7 +26,7 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
         ("train hype hopper2".into(), &["unknown task 'hopper2'", "did you mean 'hopper'"]),
         ("eval random --task pendulm".into(), &["unknown task 'pendulm'", "did you mean 'pendulum'"]),
         ("demos collect zebra -o run".into(), &["unknown task 'zebra'", "hype tasks"]),
-        ("train hyp pendulum".into(), &["unknown method `hyp`", "one of hype", "did you mean `hype`"]),
+        ("train hyp pendulum".into(), &["unknown method `hyp`", "one of bc-reg, filter, hype", "did you mean `hype`"]),
         ("train hype pendulum -o run".into(), &["--demos FILE", "hype demos collect pendulum"]),
         (format!("{train} --preset fxed -o run"), &["unknown preset `fxed`", "did you mean `fixed`"]),
         (

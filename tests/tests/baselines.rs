@@ -46,6 +46,7 @@ fn what_does_not_fit_is_refused() {
         ("iq-learn", "hybrid.schedule=[[0.5,0.5,100]]", "does not mix expert rows"),
         ("gail", "hybrid.schedule=[[0.5,0.5,100]]", "does not mix expert rows"),
         ("sqil", "hybrid.schedule=[]", "pays for expert rows alone"),
+        ("adril", "hybrid.schedule=[[0.0,0.0,100]]", "no share above 0"),
     ] {
         let line = format!("{} --set {setting} -o run", baseline_line(method));
         hype(folder.path(), &line).refused(2, &[wanted]);

@@ -31,19 +31,32 @@ fn replay(game: &Hype<Cpu>) -> Value {
     record["learner"]["replay"].clone()
 }
 
+/// The actor after four bursts, before the discriminator's first turn, where the rows (not the pairs) are of an expert whose
+/// actions are `scale` times those demonstrated.
+fn of_rows(method: &str, set: &[&str], scale: f32) -> Vec<f32> {
+    let mut expert = expert();
+    let mut other = demonstrations().clone();
+    other.actions_env.iter_mut().for_each(|action| *action *= scale);
+    expert.rows = Demonstrated::new(&other, &envs::task("pendulum").unwrap()).unwrap().rows;
+    let mut game = game(&config(method, set), expert, &[0]);
+    (0..4).for_each(|_| drop(game.advance().unwrap()));
+    actor(&game)
+}
+
+/// What makes HyPE: the learner's batches hold expert rows, with whichever learner.
+#[test]
+fn expert_rows_reach_the_learner_of_hype_and_not_that_of_mm() {
+    for learner in ["sac", "td3-bc"] {
+        // TD3+BC's cloning term apart, which takes the rows that the critic takes.
+        let set = [&format!("learner={learner}"), "td3_bc.alpha=1e6"];
+        assert_ne!(of_rows("hype", &set, 1.0), of_rows("hype", &set, -1.0), "{learner}");
+        assert_eq!(of_rows("mm", &set, 1.0), of_rows("mm", &set, -1.0), "{learner}");
+    }
+}
+
 #[test]
 fn bc_reg_imitates_its_own_replay() {
-    let train = |set: &[&str], scale: f32| {
-        let config = config("bc-reg", set);
-        let mut expert = expert();
-        let task = envs::task("pendulum").unwrap();
-        let mut other = demonstrations().clone();
-        other.actions_env.iter_mut().for_each(|action| *action *= scale);
-        expert.rows = Demonstrated::new(&other, &task).unwrap().rows;
-        let mut game = game(&config, expert, &[0]);
-        (0..4).for_each(|_| drop(game.advance().unwrap()));
-        actor(&game)
-    };
+    let train = |set: &[&str], scale: f32| of_rows("bc-reg", set, scale);
     let fault = ["faults.bc_reg_rows_from_replay=true"];
     assert_eq!(train(&fault, 1.0), train(&fault, -1.0), "the expert's rows do not matter");
     assert_ne!(train(&[], 1.0), train(&[], -1.0), "they do");

@@ -70,7 +70,7 @@ pub struct Quickstart {
 /// Settings that every training takes.
 #[derive(Debug, Args)]
 pub struct Settings {
-    /// Environment steps per seed, exploration included
+    /// Environment steps per seed, exploration included; gradient steps of bc
     #[arg(long, allow_negative_numbers = true)]
     pub env_steps: Option<u64>,
     /// A TOML file of settings, for instance another run's config.toml

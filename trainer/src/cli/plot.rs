@@ -121,8 +121,7 @@ fn summary(curves: &Curves, curve: &Curve) -> String {
         || "no interval from one seed".to_owned(),
         |(low, high)| format!("{} {} to {}", interval_name(curve), short(low), short(high)),
     );
-    let share =
-        curves.scale.share(last.iqm).map_or_else(String::new, |share| format!(", {:.0} % of expert", 100.0 * share));
+    let share = curves.scale.percent(last.iqm).map_or_else(String::new, |share| format!(", {share}"));
     let left_out = match curve.incomplete_points {
         0 => String::new(),
         count => format!("; {count} later evaluations left out, which not all seeds have yet"),

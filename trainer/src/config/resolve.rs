@@ -2,8 +2,9 @@
 
 use super::keys::{self, Known};
 use super::presets::{overlay, table, unknown};
-use super::{RunConfig, validate};
+use super::{RunConfig, Stage, validate};
 use crate::error::{Error, Result};
+use crate::replay::hybrid::split;
 use serde::de::IntoDeserializer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -106,6 +107,13 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
         warnings
             .push(format!("nothing is learned: all {} steps are random exploration ({explores})", config.env_steps));
     }
+    let (batch, stages) = (config.rhythm().batch_size, config.hybrid_schedule());
+    if let Some(Stage(start, ..)) =
+        stages.first().filter(|Stage(start, ..)| *start > 0.0 && split(batch, *start).0 == 0)
+    {
+        warnings
+            .push(format!("no batch begins with an expert row: a share of {start} of {batch} rows is less than one"));
+    }
     Ok(warnings)
 }
 
@@ -150,19 +158,20 @@ fn typed(resolved: Table) -> Result<RunConfig> {
         let inner: toml::de::Error = error.into_inner();
         match found {
             Some(found) if found.is_table() => refused.source(inner),
-            Some(found) => refused.expected(wanted(inner.message())).found(found),
+            Some(found) => refused.expected(wanted(&key, inner.message())).found(found),
             None => refused.source(inner),
         }
     })
 }
 
-/// What serde's message says was expected, in the words of a configuration.
-fn wanted(message: &str) -> String {
+/// What serde's message says was expected of `key`, in the words of a configuration.
+fn wanted(key: &str, message: &str) -> String {
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected).trim();
     match expected {
         "u64" | "usize" | "u32" => "a whole number, 0 or more".into(),
         "f64" => "a number".into(),
         "a boolean" => "true or false".into(),
+        "a sequence" if key == "hybrid.schedule" => "stages like [[0.2, 0.1, 200_000]]".into(),
         "a sequence" => "a list like [256, 256]".into(),
         "a tuple struct Stage" | "tuple struct Stage with 3 elements" => "stages like [0.2, 0.1, 200_000]".into(),
         "a tuple struct Lengths" | "tuple struct Lengths with 4 elements" => {

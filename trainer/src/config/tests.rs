@@ -103,6 +103,7 @@ fn settings_override_and_wrong_ones_are_named() {
         ("reward.learning_rate=fast", ["`reward.learning_rate`", "found \"fast\""]),
         ("sac.optimizer=sgd", ["`sac.optimizer`", "optimistic-adam"]),
         ("hybrid.schedule=[[0.5,0.1]]", ["`hybrid.schedule`", "stages like"]),
+        ("hybrid.schedule=0.5", ["`hybrid.schedule`", "stages like [[0.2"]),
         ("sac.nonsense=1", ["sac.nonsense", "the keys there are"]),
         ("nonsense=1", ["nonsense", "and tables"]),
         ("world_model.members=3", ["hype has no setting `world_model.members`", "or hyper"]),
@@ -184,6 +185,8 @@ fn settings_that_are_never_read_are_named() {
     assert_eq!(warned("filter", &faults), "", "both make a difference");
     assert!(warned("mm", &["env_steps=100"]).contains("all 100 steps are random exploration"));
     assert_eq!(warned("bc", &["env_steps=9"]), "", "cloning takes none");
+    assert!(warned("hype", &["sac.batch_size=4"]).contains("a share of 0.2 of 4 rows is less than one"));
+    assert_eq!(warned("hype", &["sac.batch_size=5"]) + &warned("mm", &["sac.batch_size=4"]), "");
     let flags = vec![("--disc-from", "hyper.pairs=policy-buffer".to_owned())];
     let error = |flags| resolve("hyper", "hopper", &Overrides { flags, ..Overrides::default() }).map(drop);
     assert!(error(flags.clone()).is_ok());

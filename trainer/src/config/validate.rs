@@ -93,8 +93,14 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
         mixes,
         &format!("none: {} does not mix expert rows into batches", config.method),
     )?;
-    let labelled = !config.hybrid.schedule.is_empty() || !["sqil", "adril"].contains(&&*config.method);
-    check("hybrid.schedule", "none", labelled, &format!("a stage: {} pays for expert rows alone", config.method))?;
+    let pays_alone = ["sqil", "adril"].contains(&&*config.method);
+    let mixed = config.hybrid.schedule.iter().any(|Stage(start, end, _)| start.max(*end) > 0.0);
+    check(
+        "hybrid.schedule",
+        if config.hybrid.schedule.is_empty() { "none" } else { "no share above 0" },
+        mixed || !pays_alone,
+        &format!("a stage with a share above 0: {} pays for expert rows alone", config.method),
+    )?;
     let mut entered = 0;
     for Stage(start, end, until) in config.hybrid.schedule.iter().copied() {
         probability("hybrid.schedule", start)?;

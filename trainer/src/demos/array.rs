@@ -60,7 +60,15 @@ impl Array {
 
     pub(super) fn into_flags(self) -> Result<Vec<bool>> {
         self.check_column()?;
-        Ok(self.into_f64().into_iter().map(|v| v != 0.0).collect())
+        let name = self.name.clone();
+        let flag = |value: f64| match value {
+            0.0 => Ok(false),
+            1.0 => Ok(true),
+            other => {
+                Err(Error::data(format!("{name} holds something else than flags")).expected("0 or 1").found(other))
+            }
+        };
+        self.into_f64().into_iter().map(flag).collect()
     }
 
     /// One whole number from 0 per step.

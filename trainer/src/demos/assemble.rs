@@ -117,8 +117,8 @@ fn check_lengths(columns: &Columns, origin: &str) -> Result<()> {
         lengths.push(("next_observations", next.len() / columns.obs_dim));
     }
     if let Some(states) = &columns.states {
-        lengths.push(("infos/qpos", states.qpos.len() / states.nq.max(1)));
-        lengths.push(("infos/qvel", states.qvel.len() / states.nv.max(1)));
+        lengths.push(("qpos", states.qpos.len() / states.nq.max(1)));
+        lengths.push(("qvel", states.qvel.len() / states.nv.max(1)));
     }
     if let Some(numbers) = &columns.step_numbers {
         lengths.push((STEP_NUMBERS, numbers.len()));
@@ -251,8 +251,8 @@ fn check_finite(columns: &Columns, episodes: &[Range<usize>], origin: &str) -> R
         check("next_observations", columns.obs_dim, find32(next))?;
     }
     if let Some(states) = &columns.states {
-        check("infos/qpos", states.nq, find64(&states.qpos))?;
-        check("infos/qvel", states.nv, find64(&states.qvel))?;
+        check("qpos", states.nq, find64(&states.qpos))?;
+        check("qvel", states.nv, find64(&states.qvel))?;
     }
     Ok(())
 }

@@ -28,8 +28,21 @@ pub fn check_fit(demonstrations: &Demonstrations, task: &Task) -> Result<Vec<Str
     check_bounds(demonstrations, task)?;
     check_observations(demonstrations, task)?;
     check_control_period(demonstrations, task, recorded_on.as_ref())?;
-    check_success(demonstrations, task)?;
-    Ok(demonstrations.inspect(Some(task.horizon)).warnings)
+    let mut warnings = demonstrations.inspect(Some(task.horizon)).warnings;
+    match recorded_on.filter(|other| goal(&other.id) != goal(&task.id)) {
+        Some(other) => warnings.push(format!(
+            "recorded on {}: what was a success there need not be one of {}, which was not checked",
+            other.id, task.id
+        )),
+        None => check_success(demonstrations, task)?,
+    }
+    Ok(warnings)
+}
+
+/// What a task asks for, in whatever version and however much of the observation is left.
+fn goal(id: &str) -> &str {
+    let name = id.split_once("-v").map_or(id, |(name, _)| name);
+    name.strip_suffix("-truncated").unwrap_or(name)
 }
 
 /// The task that the file names, where it is one of ours.
@@ -401,6 +414,35 @@ mod tests {
             assert!(error.contains("only failures") && error.contains("1 episodes, the best"), "{id}: {error}");
             let (success, task) = played(id, good);
             check_success(&success, &task).unwrap();
+        }
+    }
+
+    /// An episode that runs, as another task of the same body sees it.
+    #[test]
+    fn another_goal_is_warned_about() {
+        let mut recorder = Recorder::new(17, 6, None);
+        let task = |id: &str| envs::task(id).unwrap();
+        for step in 0..1000 {
+            recorder.step(&RecordedStep {
+                observation: &[0.0; 17],
+                action_env: &[(step % 2) as f32; 6],
+                next_observation: &[0.0; 17],
+                reward: 9.0,
+                terminated: false,
+                truncated: step == 999,
+                state: None,
+            });
+        }
+        recorder.keep_episode();
+        let forward = recorder.finish("half-cheetah", BTreeMap::new()).unwrap();
+        assert_eq!(check_fit(&forward, &task("half-cheetah-v4")).unwrap(), [""; 0]);
+        for other in ["half-cheetah-backward", "half-cheetah-speed-2"] {
+            let warnings = check_fit(&forward, &task(other)).unwrap().join("\n");
+            assert!(
+                warnings.contains(&format!(
+                    "recorded on half-cheetah: what was a success there need not be one of {other}"
+                ))
+            );
         }
     }
 

@@ -131,7 +131,7 @@ impl Demonstrated {
         }
         let episodes = self.episodes.clone().ok_or_else(|| {
             Error::data("resets to expert states need the physics states of the demonstrations")
-                .expected("infos/qpos and infos/qvel in the demonstration file")
+                .expected("infos/qpos and infos/qvel in the demonstration file (.npz: qpos and qvel)")
                 .found("none")
                 .hint("collect demonstrations with `hype demos collect`, or set reset.probability=0")
         })?;

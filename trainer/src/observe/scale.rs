@@ -17,6 +17,12 @@ impl Scale {
         let zero = self.random_return.unwrap_or(0.0);
         (expert > zero).then(|| (value - zero) / (expert - zero))
     }
+
+    /// That share in words.
+    pub fn percent(self, value: f64) -> Option<String> {
+        // Adding 0 makes -0 a plain 0.
+        self.share(value).map(|share| format!("{} % of expert", (100.0 * share).round() + 0.0))
+    }
 }
 
 #[cfg(test)]
@@ -30,5 +36,6 @@ mod tests {
         assert_eq!(Scale { random_return: None, ..both }.share(-700.0), None, "a negative expert alone is no scale");
         assert_eq!(Scale { expert_return: Some(3570.0), random_return: None }.share(1785.0), Some(0.5));
         assert_eq!(Scale::default().share(1.0), None);
+        assert_eq!([-700.0, -1251.0].map(|value| both.percent(value).unwrap()), ["50 % of expert", "0 % of expert"]);
     }
 }

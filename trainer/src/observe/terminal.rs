@@ -62,7 +62,7 @@ impl Terminal {
     }
 
     fn share(&self, value: f64) -> String {
-        self.scale.share(value).map_or_else(String::new, |share| format!(" ({:.0} % of expert)", 100.0 * share))
+        self.scale.percent(value).map_or_else(String::new, |share| format!(" ({share})"))
     }
 
     fn progress_text(&self, seed: &Seed) -> String {

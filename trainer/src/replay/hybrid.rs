@@ -47,7 +47,40 @@ pub fn sample_into(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Transition;
     use super::*;
+    use crate::nn::Cpu;
+    use crate::reward::{Origin, Reward};
+    use crate::run::rng::Streams;
+
+    /// Rows whose observation is `mark`.
+    fn marked(mark: f32) -> ReplayBuffer {
+        let mut buffer = ReplayBuffer::new(8, 1, 1);
+        for _ in 0..8 {
+            let (observation, next_observation) = (&[mark], &[mark]);
+            let (action_unit, task_reward) = (&[0.0], f32::NAN);
+            buffer.push(Transition { observation, action_unit, task_reward, next_observation, terminated: false });
+        }
+        buffer
+    }
+
+    #[test]
+    fn the_experts_rows_stand_first_and_fixed_rewards_know_them() {
+        let (expert, learner) = (marked(1.0), marked(-1.0));
+        let mut rng = Streams::new(0).stream("test");
+        let mut rows = Rows::default();
+        learner.sample_into(2, &mut rng, &mut rows);
+        let mut draw = |stages: &[Stage]| sample_into(&expert, &learner, stages, 0, 256, &mut rng, &mut rows);
+        assert_eq!((draw(&[Stage(0.2, 0.2, 10)]), draw(&[])), (255, 256));
+        let marks = [(-1.0, 2), (1.0, 51), (-1.0, 204 + 256)].map(|(mark, count)| vec![mark; count]).concat();
+        assert_eq!(rows.observations, marks);
+        let known: Vec<bool> = rows.ages.iter().map(Option::is_none).collect();
+        assert_eq!(known, marks.iter().map(|mark| *mark == 1.0).collect::<Vec<_>>());
+        Reward::<Cpu>::ByOrigin(Origin::SQIL).mark(&mut rows);
+        assert_eq!(rows.task_rewards, marks.iter().map(|mark| mark.max(0.0)).collect::<Vec<_>>());
+        Reward::<Cpu>::ByOrigin(Origin::adril(4, 0)).mark(&mut rows);
+        assert_eq!(rows.task_rewards, marks.iter().map(|mark| mark.max(-0.25)).collect::<Vec<_>>());
+    }
 
     #[test]
     fn the_hopper_schedule_has_the_published_values() {
