@@ -1,7 +1,7 @@
 //! Which settings there are, and which of them a run reads.
 
 use super::presets::{method_names, table};
-use super::{LearnerKind, ModelRate, PairSource, RunConfig};
+use super::{Imagines, LearnerKind, ModelRate, PairSource, RunConfig};
 use crate::error::{Error, Result, nearest};
 use std::collections::BTreeSet;
 use toml::{Table, Value};
@@ -200,6 +200,10 @@ fn idle_of_reward(key: &str, config: &RunConfig) -> Option<String> {
 fn idle_of_model(name: &str, config: &RunConfig) -> Option<String> {
     if name == "learner_share" && config.demos.is_none() && config.learns_from_task() {
         return Some("there are no demonstrations".into());
+    }
+    let simulated = config.imagination.as_ref()?.dynamics == Imagines::Simulator;
+    if simulated && name != "fit_every" {
+        return Some("no model is fitted (imagination.dynamics)".into());
     }
     let constant = config.world_model.as_ref()?.learning_rate_schedule == ModelRate::Constant;
     let of_schedule = ["rate_batches", "least_learning_rate"].contains(&name);

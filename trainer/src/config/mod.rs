@@ -17,8 +17,8 @@ pub use baselines::{
     PpoConfig, TimeLimits,
 };
 pub use model_based::{
-    Acting, HyperConfig, ImaginationConfig, Lengths, ModelRate, OutOfBounds, PairSource, ResetSchedule, RewardSource,
-    WorldModelConfig,
+    Acting, HyperConfig, ImaginationConfig, Imagines, Lengths, ModelRate, OutOfBounds, PairSource, ResetSchedule,
+    RewardSource, WorldModelConfig,
 };
 pub use parts::{
     BcRegConfig, EnvConfig, EvalConfig, FaultsConfig, HybridConfig, LearnerKind, Optimizer, RateSchedule, Reduction,

@@ -87,6 +87,16 @@ pub enum OutOfBounds {
     Drop,
 }
 
+/// What tells where an imagined action leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Imagines {
+    /// The ensemble that the run learns.
+    Ensemble,
+    /// The task's simulator, whose steps nobody counts: what a perfect model would give. No ensemble is fitted.
+    Simulator,
+}
+
 /// Where the reward of imagined steps comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -119,6 +129,8 @@ impl ResetSchedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImaginationConfig {
+    /// What imagines.
+    pub dynamics: Imagines,
     /// Rollouts per environment step.
     pub starts_per_step: usize,
     /// Steps of a rollout, by epoch.

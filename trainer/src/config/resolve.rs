@@ -2,7 +2,7 @@
 
 use super::keys::{self, Known};
 use super::presets::{overlay, table, unknown};
-use super::{RunConfig, Stage, validate};
+use super::{Imagines, RunConfig, Stage, validate};
 use crate::error::{Error, Result};
 use crate::replay::hybrid::split;
 use serde::de::IntoDeserializer;
@@ -106,6 +106,10 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
     if explores >= config.env_steps {
         warnings
             .push(format!("nothing is learned: all {} steps are random exploration ({explores})", config.env_steps));
+    }
+    if config.imagination.as_ref().is_some_and(|imagination| imagination.dynamics == Imagines::Simulator) {
+        warnings
+            .push("imagined steps are the simulator's: real ones, which nobody counts (imagination.dynamics)".into());
     }
     let (batch, stages) = (config.rhythm().batch_size, config.hybrid_schedule());
     if let Some(Stage(start, ..)) =

@@ -167,6 +167,8 @@ fn settings_that_are_never_read_are_named() {
         ("hyper", &["hyper.pairs=policy-buffer", "reward.rollout_episodes=2"], "no episodes are played"),
         ("hyper", &["imagination.reward=task", "reset.probability=1.0"], "no demonstrations"),
         ("hyper", &["imagination.reward=task", "world_model.learner_share=0.5"], "no demonstrations"),
+        ("hyper", &["imagination.dynamics=simulator", "world_model.hidden=[8]"], "no model is fitted"),
+        ("hyper", &["imagination.dynamics=simulator"], "which nobody counts"),
         ("hyper", &["sac.timeouts_are_terminal=true"], "no time limit"),
         ("hyper", &["sac.restarts_each_iteration=true"], "goes on"),
         ("iq-learn", &["sac.restarts_each_iteration=true"], "goes on"),

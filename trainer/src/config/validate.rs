@@ -1,8 +1,8 @@
 //! Ranges: a value outside is refused with its key, the value and what is allowed.
 
 use super::{
-    GailConfig, ImaginationConfig, IqConfig, LearnerKind, Lengths, PpoConfig, RateSchedule, RunConfig, SacConfig,
-    Stage, Td3BcConfig, WorldModelConfig,
+    GailConfig, ImaginationConfig, Imagines, IqConfig, LearnerKind, Lengths, PpoConfig, RateSchedule, RunConfig,
+    SacConfig, Stage, Td3BcConfig, WorldModelConfig,
 };
 use crate::error::{Error, Result};
 use std::fmt::Display;
@@ -67,6 +67,8 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
         let doubts = imagination.pessimism == 0.0 || model.elites > 1;
         let pessimism = imagination.pessimism;
         check("imagination.pessimism", pessimism, doubts, "0: a single elite (world_model.elites) never disagrees")?;
+        let knows = pessimism == 0.0 || imagination.dynamics == Imagines::Ensemble;
+        check("imagination.pessimism", pessimism, knows, "0: the simulator (imagination.dynamics) knows")?;
     }
     let in_training_world = config.faults.rollouts_in_training_world;
     let applies = config.hyper.is_some() || !in_training_world;

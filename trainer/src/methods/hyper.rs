@@ -37,7 +37,7 @@ pub use state::{Given, GivenModel, HyperRecord, Tables};
 use super::demonstrated::Demonstrated;
 use super::rollouts::whole_episodes;
 use super::{DiscriminatorNetwork, Method, Networks, Reading, Report, one};
-use crate::config::{Acting, PairSource, RateSchedule, RewardSource, RunConfig};
+use crate::config::{Acting, Imagines, PairSource, RateSchedule, RewardSource, RunConfig};
 use crate::envs::{Ending, Purpose, StepCounts, Termination, World, WorldConfig};
 use crate::error::Result;
 use crate::learners::Batch;
@@ -52,8 +52,9 @@ use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs, Turn};
 use crate::run::rng::Streams;
 use crate::world_model::model::WorldModel;
-use crate::world_model::rollout::{Imagination, Rules, imagine};
+use crate::world_model::rollout::{Imagination, Rules, Steps, imagine};
 use crate::world_model::schedule::rollout_length;
+use crate::world_model::simulator::Simulator;
 use crate::world_model::starts::Starts;
 use serde::Serialize;
 use state::{Buffers, Draws, Owed, Progress};
@@ -70,6 +71,8 @@ pub struct Hyper<B: Train> {
     ema: Option<Ema<Inner<B>>>,
     discriminator: Option<Discriminator<B>>,
     model: WorldModel<B>,
+    /// The physics in the model's place (`imagination.dynamics`).
+    simulator: Option<Simulator>,
     buffers: Buffers,
     world: World,
     termination: Termination,
@@ -125,6 +128,9 @@ impl<B: Train> Hyper<B> {
         };
         Ok(Self {
             termination: Termination::of(&config.task)?,
+            simulator: (tables.imagination.dynamics == Imagines::Simulator)
+                .then(|| Simulator::new(&config.task))
+                .transpose()?,
             progress: Progress { needs_reset: true, ..Progress::default() },
             config: config.clone(),
             device: device.clone(),
@@ -202,7 +208,9 @@ impl<B: Train> Hyper<B> {
 
     /// An epoch of the ensemble on everything that is known of the world; imagination follows the last one.
     fn fit_model(&mut self) -> Result<()> {
-        if let Some(fit) = self.model.fit(&self.buffers.to_fit_model)? {
+        if self.simulator.is_some() {
+            self.progress.owed = Owed::Imagination;
+        } else if let Some(fit) = self.model.fit(&self.buffers.to_fit_model)? {
             self.progress.fit = Some(fit);
             self.progress.owed = Owed::Imagination;
         }
@@ -227,7 +235,7 @@ impl<B: Train> Hyper<B> {
         }
     }
 
-    /// Rollouts of the policy, which samples, in the elites.
+    /// Rollouts of the policy, which samples, in the elites or the simulator.
     fn imagined(&mut self) -> Result<(ReplayBuffer, Imagination)> {
         let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
         let length = self.rollout_length();
@@ -249,28 +257,35 @@ impl<B: Train> Hyper<B> {
         let widths = (self.world.task().observation_width(), self.world.task().action_width());
         let mut remember = ReplayBuffer::new(rollouts * length as usize, widths.0, widths.1);
         let (policy, stream) = (&self.policy, &mut self.draws.imagine);
-        let counted = imagine(
-            &mut self.model,
-            started.observations,
-            length,
-            rules,
-            |observations| policy.draw(observations, stream),
-            |model, steps| {
-                let doubt = (pessimism > 0.0).then(|| model.disagreement(steps.observations, steps.actions));
-                for (row, step) in steps.kept() {
-                    let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
-                    let reward = if learns_reward { step.task_reward } else { 0.0 };
-                    // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
-                    let stored = match penalty {
-                        None if !learns_reward => f32::NAN,
-                        penalty => reward - penalty.unwrap_or(0.0),
-                    };
-                    remember.push(Transition { task_reward: stored, ..step });
-                }
-            },
-            widths.0,
-        )?;
+        let mut keep = |steps: Steps<'_>, doubt: Option<Vec<f32>>| {
+            for (row, step) in steps.kept() {
+                let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
+                let reward = if learns_reward { step.task_reward } else { 0.0 };
+                // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
+                let stored = match penalty {
+                    None if !learns_reward => f32::NAN,
+                    penalty => reward - penalty.unwrap_or(0.0),
+                };
+                remember.push(Transition { task_reward: stored, ..step });
+            }
+        };
+        let act = |observations: &[f32]| policy.draw(observations, stream);
+        let starts = started.observations;
+        let counted = match &mut self.simulator {
+            Some(simulator) => imagine(simulator, starts, length, rules, act, |_, steps| keep(steps, None), widths.0),
+            None => {
+                let doubt = |model: &mut WorldModel<B>, steps: Steps<'_>| {
+                    (pessimism > 0.0).then(|| model.disagreement(steps.observations, steps.actions))
+                };
+                let doubted = |model: &mut WorldModel<B>, steps: Steps<'_>| keep(steps, doubt(model, steps));
+                imagine(&mut self.model, starts, length, rules, act, doubted, widths.0)
+            }
+        }?;
         Ok((remember, counted))
+    }
+
+    fn has_imagined(&self) -> bool {
+        self.progress.imagination.imagined_steps > 0
     }
 
     fn rollout_length(&self) -> u64 {
@@ -455,8 +470,8 @@ impl<B: Train> Method for Hyper<B> {
             td3_bc: policy.and_then(LearnerMetrics::td3_bc),
             discriminator,
             world_model: self.progress.fit,
-            imagination: self.progress.fit.map(|_| self.progress.imagination),
-            rollout_length: self.progress.fit.map(|_| self.rollout_length()),
+            imagination: self.has_imagined().then_some(self.progress.imagination),
+            rollout_length: self.has_imagined().then(|| self.rollout_length()),
             ..Report::default()
         }])
     }

@@ -1,7 +1,7 @@
 //! The physics itself in the place of a learned model: what imagination would be if the model were perfect.
 
 use super::dynamics::{Dynamics, Imagined};
-use crate::envs::{self, ActionScale, Env};
+use crate::envs::{self, ActionScale, Env, ResetState};
 use crate::error::{Error, Result};
 
 /// Steps the task's simulator from the state that an observation shows. Only tasks whose observation determines the state have
@@ -13,10 +13,21 @@ pub struct Simulator {
 
 impl Simulator {
     /// The simulator of `task`.
+    ///
+    /// # Errors
+    /// A task whose observation does not tell the state.
     pub fn new(task: &str) -> Result<Self> {
         let env = envs::make(task)?;
+        state(task, &vec![0.0; env.task().observation_width()])?;
         Ok(Self { scale: env.task().action_scale(), env })
     }
+}
+
+fn state(task: &str, observation: &[f32]) -> Result<ResetState> {
+    envs::shown_state(task, observation)?.ok_or_else(|| {
+        Error::config(format!("an observation of {task} does not tell the state of its physics"))
+            .hint("use a task of positions and velocities, for instance hopper or ant-truncated")
+    })
 }
 
 impl Dynamics for Simulator {
@@ -25,11 +36,7 @@ impl Dynamics for Simulator {
         let mut imagined = Imagined { next_observations: Vec::new(), task_rewards: Vec::new() };
         let mut action_env = vec![0.0; actuators];
         for (observation, action) in observations.chunks_exact(width).zip(actions.chunks_exact(actuators)) {
-            let task = &self.env.task().id;
-            let state = envs::shown_state(task, observation)?.ok_or_else(|| {
-                Error::config(format!("an observation of {task} does not tell the state of its physics"))
-                    .hint("use a task of positions and velocities, for instance hopper")
-            })?;
+            let state = state(&self.env.task().id, observation)?;
             self.env.reset_to(&state)?;
             self.scale.to_env(action, &mut action_env)?;
             let step = self.env.step(&action_env)?;

@@ -59,6 +59,26 @@ fn until_imagined(hyper: &mut Hyper<Cpu>) {
     hyper.imagine().unwrap();
 }
 
+/// The simulator in the model's place: every step that is kept is one of the pendulum's, and nothing is fitted.
+#[test]
+fn a_perfect_model_is_the_simulator() {
+    let mut hyper =
+        hyper(&["imagination.dynamics=simulator", "imagination.reward=task", "imagination.out_of_bounds=keep"]);
+    until_imagined(&mut hyper);
+    assert_eq!(hyper.progress.fit, None);
+    let rows = &hyper.buffers.to_train_policy;
+    assert!(rows.len() >= 100);
+    for row in (0..rows.len()).step_by(7).map(|row| rows.row(row)) {
+        let [cosine, sine, speed] = row.observation.try_into().unwrap();
+        let (angle, torque) = (f32::atan2(sine, cosine), 2.0 * row.action_unit[0]);
+        // Gymnasium's pendulum.py: g 10, m 1, l 1, 0.05 s.
+        let next = (speed + 0.05 * (15.0 * f32::sin(angle) + 3.0 * torque)).clamp(-8.0, 8.0);
+        assert!((row.next_observation[2] - next).abs() < 1e-4, "{} for {next}", row.next_observation[2]);
+        let cost = angle.powi(2) + 0.1 * speed.powi(2) + 0.001 * torque.powi(2);
+        assert!((row.task_reward + cost).abs() < 1e-4, "{} for -{cost}", row.task_reward);
+    }
+}
+
 /// The penalty is subtracted: λ times the elites' disagreement, from nothing where the reward is learned.
 #[test]
 fn doubt_is_subtracted() {
