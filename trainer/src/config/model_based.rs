@@ -88,10 +88,11 @@ pub enum OutOfBounds {
 }
 
 /// What tells where an imagined action leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Imagines {
     /// The ensemble that the run learns.
+    #[default]
     Ensemble,
     /// The task's simulator, whose steps nobody counts: what a perfect model would give. No ensemble is fitted.
     Simulator,
@@ -129,7 +130,8 @@ impl ResetSchedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImaginationConfig {
-    /// What imagines.
+    /// What imagines; the ensemble in runs from before there was a choice.
+    #[serde(default)]
     pub dynamics: Imagines,
     /// Rollouts per environment step.
     pub starts_per_step: usize,

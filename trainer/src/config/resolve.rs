@@ -90,7 +90,7 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
     Ok(config)
 }
 
-/// Warnings about what `--set` changes and the run never reads, and about steps that are all exploration.
+/// Warnings about what `--set` changes and the run never reads, and about settings with which a run is not what it looks like.
 pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for setting in &overrides.set {

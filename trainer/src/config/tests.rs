@@ -125,6 +125,16 @@ fn settings_override_and_wrong_ones_are_named() {
     assert!(resolved("hyp", "hopper", &[]).unwrap_err().to_string().contains("did you mean `hype`"));
 }
 
+/// Runs from before `imagination.dynamics` lack it in their `config.toml`, and are still read.
+#[test]
+fn older_runs_imagine_in_their_ensemble() {
+    let config = resolved("hyper", "hopper", &[]).unwrap();
+    let text = toml::to_string(&config).unwrap();
+    let older = text.replace("dynamics = \"ensemble\"\n", "");
+    assert_ne!(older, text);
+    assert_eq!(toml::from_str::<RunConfig>(&older).unwrap(), config);
+}
+
 /// A run can be repeated from the `config.toml` that it wrote.
 #[test]
 fn every_runs_own_file_gives_it_again() {

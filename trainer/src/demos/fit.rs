@@ -29,20 +29,14 @@ pub fn check_fit(demonstrations: &Demonstrations, task: &Task) -> Result<Vec<Str
     check_observations(demonstrations, task)?;
     check_control_period(demonstrations, task, recorded_on.as_ref())?;
     let mut warnings = demonstrations.inspect(Some(task.horizon)).warnings;
-    match recorded_on.filter(|other| goal(&other.id) != goal(&task.id)) {
-        Some(other) => warnings.push(format!(
+    match recorded_on {
+        Some(other) if !envs::same_goal(&other.id, &task.id)? => warnings.push(format!(
             "recorded on {}: what was a success there need not be one of {}, which was not checked",
             other.id, task.id
         )),
-        None => check_success(demonstrations, task)?,
+        _ => check_success(demonstrations, task)?,
     }
     Ok(warnings)
-}
-
-/// What a task asks for, in whatever version and however much of the observation is left.
-fn goal(id: &str) -> &str {
-    let name = id.split_once("-v").map_or(id, |(name, _)| name);
-    name.strip_suffix("-truncated").unwrap_or(name)
 }
 
 /// The task that the file names, where it is one of ours.

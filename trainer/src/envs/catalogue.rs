@@ -110,8 +110,21 @@ pub fn known_expert_return(id: &str) -> Result<Option<f64>> {
         Found::Pendulum => return Ok(pendulum::task().expert_return),
         Found::Locomotion(entry) => entry,
     };
-    let versions = LOCOMOTION.iter().filter(|other| (other.family, other.goal) == (entry.family, entry.goal));
+    let versions = LOCOMOTION.iter().filter(|other| pay_alike(other, entry));
     Ok(std::iter::once(entry).chain(versions).find_map(|entry| experts::find(entry.id)?.mean_return()))
+}
+
+/// Whether two tasks ask for the same: they may be other versions, or show another part of the observation.
+pub fn same_goal(one: &str, other: &str) -> Result<bool> {
+    Ok(match (find(one)?, find(other)?) {
+        (Found::Pendulum, Found::Pendulum) => true,
+        (Found::Locomotion(one), Found::Locomotion(other)) => pay_alike(one, other),
+        _ => false,
+    })
+}
+
+fn pay_alike(one: &Entry, other: &Entry) -> bool {
+    (one.family, one.goal) == (other.family, other.goal)
 }
 
 /// An environment of the task called `id`. Fetches MuJoCo on first use where the task needs it.

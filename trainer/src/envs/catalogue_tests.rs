@@ -162,3 +162,18 @@ fn unit_and_environment_actions_convert_both_ways() {
     }
     assert!(scale.to_env(&[0.0], &mut env).is_err() && scale.to_unit(&[0.0; 2], &mut [0.0]).is_err());
 }
+
+#[test]
+fn goals_are_the_same_in_every_version_and_layout() {
+    for (one, other, same) in [
+        ("ant", "ant-truncated", true),
+        ("half-cheetah", "half-cheetah-v4", true),
+        ("pendulum", "pendulum", true),
+        ("half-cheetah", "half-cheetah-backward", false),
+        ("half-cheetah", "half-cheetah-speed-2", false),
+        ("hopper", "walker2d", false),
+        ("hopper", "pendulum", false),
+    ] {
+        assert_eq!(same_goal(one, other).unwrap(), same, "{one} and {other}");
+    }
+}

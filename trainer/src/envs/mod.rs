@@ -19,7 +19,7 @@ mod world;
 #[cfg(test)]
 mod world_tests;
 
-pub use catalogue::{known_expert_return, make, task, task_ids};
+pub use catalogue::{known_expert_return, make, same_goal, task, task_ids};
 pub use random::{RANDOM_RETURN_EPISODES, random_return};
 pub use shown::{Termination, shown_state};
 pub use task::{ActionScale, Channel, Task};

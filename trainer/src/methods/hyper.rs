@@ -51,8 +51,9 @@ use crate::replay::model_data::{ModelData, Room};
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs, Turn};
 use crate::run::rng::Streams;
+use crate::world_model::dynamics::Dynamics;
 use crate::world_model::model::WorldModel;
-use crate::world_model::rollout::{Imagination, Rules, Steps, imagine};
+use crate::world_model::rollout::{Imagination, Rules, imagine};
 use crate::world_model::schedule::rollout_length;
 use crate::world_model::simulator::Simulator;
 use crate::world_model::starts::Starts;
@@ -257,30 +258,31 @@ impl<B: Train> Hyper<B> {
         let widths = (self.world.task().observation_width(), self.world.task().action_width());
         let mut remember = ReplayBuffer::new(rollouts * length as usize, widths.0, widths.1);
         let (policy, stream) = (&self.policy, &mut self.draws.imagine);
-        let mut keep = |steps: Steps<'_>, doubt: Option<Vec<f32>>| {
-            for (row, step) in steps.kept() {
-                let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
-                let reward = if learns_reward { step.task_reward } else { 0.0 };
-                // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
-                let stored = match penalty {
-                    None if !learns_reward => f32::NAN,
-                    penalty => reward - penalty.unwrap_or(0.0),
-                };
-                remember.push(Transition { task_reward: stored, ..step });
-            }
+        let world: &mut dyn Dynamics = match &mut self.simulator {
+            Some(simulator) => simulator,
+            None => &mut self.model,
         };
-        let act = |observations: &[f32]| policy.draw(observations, stream);
-        let starts = started.observations;
-        let counted = match &mut self.simulator {
-            Some(simulator) => imagine(simulator, starts, length, rules, act, |_, steps| keep(steps, None), widths.0),
-            None => {
-                let doubt = |model: &mut WorldModel<B>, steps: Steps<'_>| {
-                    (pessimism > 0.0).then(|| model.disagreement(steps.observations, steps.actions))
-                };
-                let doubted = |model: &mut WorldModel<B>, steps: Steps<'_>| keep(steps, doubt(model, steps));
-                imagine(&mut self.model, starts, length, rules, act, doubted, widths.0)
-            }
-        }?;
+        let counted = imagine(
+            world,
+            started.observations,
+            length,
+            rules,
+            |observations| policy.draw(observations, stream),
+            |world, steps| {
+                let doubt = if pessimism > 0.0 { world.doubt(steps.observations, steps.actions) } else { None };
+                for (row, step) in steps.kept() {
+                    let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
+                    let reward = if learns_reward { step.task_reward } else { 0.0 };
+                    // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
+                    let stored = match penalty {
+                        None if !learns_reward => f32::NAN,
+                        penalty => reward - penalty.unwrap_or(0.0),
+                    };
+                    remember.push(Transition { task_reward: stored, ..step });
+                }
+            },
+            widths.0,
+        )?;
         Ok((remember, counted))
     }
 

@@ -15,4 +15,9 @@ pub struct Imagined {
 pub trait Dynamics {
     /// One step of every row: `observations` `[rows, observation]`, raw; `actions` `[rows, action]` in [-1, 1].
     fn step(&mut self, observations: &[f32], actions: &[f32]) -> Result<Imagined>;
+
+    /// How much it is in doubt about where each row leads; none where it never is.
+    fn doubt(&mut self, _observations: &[f32], _actions: &[f32]) -> Option<Vec<f32>> {
+        None
+    }
 }

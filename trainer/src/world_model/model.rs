@@ -232,6 +232,11 @@ impl<B: Train> WorldModel<B> {
 }
 
 impl<B: Train> Dynamics for WorldModel<B> {
+    /// The elites' [disagreement](WorldModel::disagreement).
+    fn doubt(&mut self, observations: &[f32], actions: &[f32]) -> Option<Vec<f32>> {
+        Some(self.disagreement(observations, actions))
+    }
+
     /// TS1 (Chua et al. 2018): the rows are dealt at random to the elites, equally many to each (to within one), anew in every
     /// step; each elite draws from its Gaussian.
     fn step(&mut self, observations: &[f32], actions: &[f32]) -> Result<Imagined> {
