@@ -69,7 +69,7 @@ fn wrong_words_and_values_are_refused_before_anything_is_written() {
             "eval expert:zebra".into(),
             &[
                 "no shipped expert for `zebra`",
-                "one of ant, half-cheetah, half-cheetah-backward, half-cheetah-speed-2, hopper, pendulum, walker2d",
+                "one of ant, half-cheetah, half-cheetah-backward, half-cheetah-speed-2, hopper, humanoid, pendulum, walker2d",
             ],
         ),
         ("eval expert:pendulum --episodes 0".into(), &["--episodes 0", "at least 1"]),

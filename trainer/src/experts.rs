@@ -13,7 +13,7 @@ pub struct Expert {
     certificate: &'static str,
 }
 
-const SHIPPED: [Expert; 7] = [
+const SHIPPED: [Expert; 8] = [
     Expert {
         task: "ant",
         onnx: include_bytes!("../experts/ant.onnx"),
@@ -38,6 +38,11 @@ const SHIPPED: [Expert; 7] = [
         task: "hopper",
         onnx: include_bytes!("../experts/hopper.onnx"),
         certificate: include_str!("../experts/hopper.json"),
+    },
+    Expert {
+        task: "humanoid",
+        onnx: include_bytes!("../experts/humanoid.onnx"),
+        certificate: include_str!("../experts/humanoid.json"),
     },
     Expert {
         task: "pendulum",
@@ -86,15 +91,17 @@ mod tests {
             ("half-cheetah-backward", 7000.0),
             ("half-cheetah-speed-2", -200.0),
             ("hopper", 3000.0),
+            ("humanoid", 4000.0),
             ("pendulum", -200.0),
             ("walker2d", 3500.0),
         ] {
             assert!(expert(task).unwrap().mean_return().unwrap() >= least, "{task}");
         }
-        let text = expert("humanoid").unwrap_err().to_string();
+        let text = expert("humanoid-truncated").unwrap_err().to_string();
         assert!(
-            text.contains("ant, half-cheetah, half-cheetah-backward, half-cheetah-speed-2, hopper, pendulum, walker2d")
-                && text.contains("hype expert humanoid"),
+            text.contains(
+                "ant, half-cheetah, half-cheetah-backward, half-cheetah-speed-2, hopper, humanoid, pendulum, walker2d"
+            ) && text.contains("hype expert humanoid-truncated"),
             "{text}"
         );
     }

@@ -466,6 +466,7 @@ impl<B: Train> Method for Hyper<B> {
         }
         Ok(vec![Report {
             unfinished,
+            fitting: self.model.under_way(),
             env_steps: self.progress.env_steps,
             grad_steps: self.progress.grad_steps,
             sac: policy.and_then(LearnerMetrics::sac),

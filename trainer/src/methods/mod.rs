@@ -25,7 +25,7 @@ use crate::learners::sac::SacMetrics;
 use crate::learners::td3_bc::Td3BcMetrics;
 use crate::nn::mlp::MlpSpec;
 use crate::reward::discriminator::DiscriminatorMetrics;
-use crate::world_model::model::FitMetrics;
+use crate::world_model::model::{FitMetrics, FitProgress};
 use crate::world_model::rollout::Imagination;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ pub struct Report {
     /// The last step is in the middle of what follows from it, which took long enough to look up: it is neither written down nor
     /// evaluated yet.
     pub unfinished: bool,
+    /// The fit of the world model that the last step waits for.
+    pub fitting: Option<FitProgress>,
     /// Environment steps of learning so far, or what [`Method::spent`] counts in their place.
     pub env_steps: u64,
     /// Gradient steps of the policy so far.

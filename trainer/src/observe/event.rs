@@ -2,6 +2,7 @@
 
 use crate::eval::Episode;
 use crate::methods::Report;
+use crate::world_model::model::FitProgress;
 use serde::{Deserialize, Serialize};
 
 /// Something that happened in one seed's run.
@@ -24,6 +25,15 @@ pub enum Event {
         env_steps_total: u64,
         /// The method's own figures.
         report: Box<Report>,
+    },
+    /// It fits its world model, which can take many minutes.
+    Fitting {
+        /// The seed.
+        seed: u64,
+        /// Environment steps before it.
+        env_steps: u64,
+        /// How far it has come.
+        progress: FitProgress,
     },
     /// It was evaluated.
     Evaluated {

@@ -20,7 +20,11 @@ impl Pace {
             self.seen.pop_back();
         }
         self.seen.push_back((now, env_steps, grad_steps));
-        while self.seen.len() > 2 && self.seen.front().is_some_and(|(at, ..)| now - *at > WINDOW) {
+        // Steps without learning, exploration, say nothing of those that follow.
+        let explored = |seen: &VecDeque<(Instant, u64, u64)>| grad_steps > 0 && seen[1].2 == 0;
+        while self.seen.len() > 2
+            && (explored(&self.seen) || self.seen.front().is_some_and(|(at, ..)| now - *at > WINDOW))
+        {
             self.seen.pop_front();
         }
     }
@@ -59,5 +63,18 @@ mod tests {
         }
         assert_eq!(pace.grad_steps_per_sec(), Some(200.0));
         assert_eq!(pace.time_for(8_600), Some(Duration::from_secs(86)));
+    }
+
+    #[test]
+    fn exploration_is_not_taken_for_learning() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for (secs, env_steps, grad_steps) in
+            [(0, 0, 0), (2, 5_000, 0), (4, 10_000, 0), (6, 10_020, 20), (8, 10_040, 40)]
+        {
+            pace.note(start + Duration::from_secs(secs), env_steps, grad_steps);
+        }
+        assert_eq!(pace.time_for(1_000), Some(Duration::from_secs(100)));
     }
 }

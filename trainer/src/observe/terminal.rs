@@ -4,6 +4,7 @@ use super::pace::Pace;
 use super::text::{duration, grouped, short};
 use super::{Event, Observer, Scale, progress_line};
 use crate::eval::{Episode, mean_return};
+use crate::world_model::model::FitProgress;
 use crate::world_model::rollout::Imagination;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -61,6 +62,21 @@ impl Terminal {
         Some(bar)
     }
 
+    /// In the seed's bar, or as a line of its own where the last one is old enough.
+    fn show(&self, number: u64, seed: &mut Seed, now: Instant, text: String) {
+        match &seed.bar {
+            Some(bar) => {
+                bar.set_position(seed.env_steps);
+                bar.set_message(text);
+            }
+            None if seed.last_line.is_none_or(|last| now - last >= PLAIN_INTERVAL) => {
+                seed.last_line = Some(now);
+                self.print(&format!("seed {number}: {text}"));
+            }
+            None => {}
+        }
+    }
+
     fn share(&self, value: f64) -> String {
         self.scale.percent(value).map_or_else(String::new, |share| format!(" ({share})"))
     }
@@ -116,17 +132,12 @@ impl Observer for Terminal {
                 seed.gap = report.discriminator.map(|d| d.disc_gap).or(seed.gap);
                 seed.model_error = report.world_model.map(|fit| fit.model_error).or(seed.model_error);
                 seed.imagination = report.imagination.or(seed.imagination);
-                match &seed.bar {
-                    Some(bar) => {
-                        bar.set_position(seed.env_steps);
-                        bar.set_message(self.progress_text(seed));
-                    }
-                    None if seed.last_line.is_none_or(|last| now - last >= PLAIN_INTERVAL) => {
-                        seed.last_line = Some(now);
-                        self.print(&format!("seed {number}: {}", self.progress_text(seed)));
-                    }
-                    None => {}
-                }
+                self.show(*number, seed, now, self.progress_text(seed));
+            }
+            Event::Fitting { seed: number, env_steps, progress } => {
+                let seed = seeds.entry(*number).or_default();
+                let text = fitting_text(*env_steps, seed.budget, progress);
+                self.show(*number, seed, now, text);
             }
             Event::Evaluated { seed, env_steps, episodes, .. } => {
                 seeds.entry(*seed).or_default().mean_return = Some(mean_return(episodes));
@@ -140,6 +151,16 @@ impl Observer for Terminal {
             }
         }
     }
+}
+
+fn fitting_text(env_steps: u64, budget: u64, fit: &FitProgress) -> String {
+    format!(
+        "{}/{} steps · fitting the model, epoch {}, error {:.2e}",
+        grouped(env_steps),
+        grouped(budget),
+        grouped(fit.epochs),
+        fit.error
+    )
 }
 
 /// Imagined states that left the data or were no numbers.
@@ -187,6 +208,10 @@ mod tests {
             terminal.progress_text(&seed),
             "3,000/200,000 steps (3,400 in all) · return 600 (20 % of expert) · gap 0.250 · model error 1.20e-3 · \
              2.5 % imagined beyond the data, 10 not finite · 200 grad/s · 16 min left"
+        );
+        assert_eq!(
+            fitting_text(1_000, 200_000, &FitProgress { epochs: 12, error: 0.0123 }),
+            "1,000/200,000 steps · fitting the model, epoch 12, error 1.23e-2"
         );
         let episodes = [(1_000.0, 300), (2_000.0, 500)].map(|(total_reward, length)| Episode { total_reward, length });
         assert_eq!(

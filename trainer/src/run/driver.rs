@@ -215,6 +215,10 @@ impl<M: Method> StackRun<'_, M> {
                 Ok(reports) => reports,
                 Err(error) => return Err(self.explained(error)?),
             };
+            if let Some(progress) = reports[0].fitting {
+                let env_steps = reports[0].env_steps;
+                self.tell(|seed| Event::Fitting { seed, env_steps, progress });
+            }
             if !reports[0].unfinished {
                 env_steps = reports[0].env_steps;
                 for (place, report) in reports.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 mod fit;
 
-pub use fit::FitMetrics;
+pub use fit::{FitMetrics, FitProgress};
 
 use super::dynamics::{Dynamics, Imagined};
 use super::ensemble::{Chosen, Ensemble, EnsembleConfig};

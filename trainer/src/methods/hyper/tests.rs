@@ -106,6 +106,9 @@ fn pieces_end_at_the_same_steps_however_fits_and_games_fall() {
         if report.unfinished {
             unfinished += 1;
             assert_eq!(report.discriminator, None);
+            // The call that ends a fit has nothing under way any more.
+            assert_eq!(report.fitting.map(|fit| fit.epochs), [None, Some(1), Some(2)][unfinished % 3]);
+            assert!(report.fitting.is_none_or(|fit| fit.error > 0.0));
         } else if report.discriminator.is_none() {
             ends.push(report.env_steps);
         }

@@ -55,6 +55,15 @@ pub struct FitMetrics {
     pub model_rows: u64,
 }
 
+/// How far a fit has come that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FitProgress {
+    /// Epochs so far.
+    pub epochs: u64,
+    /// Mean squared error of those that would be the elites now, on the held-out rows, mean over them.
+    pub error: f64,
+}
+
 /// Best parameters so far, member by member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Best {
@@ -62,7 +71,23 @@ struct Best {
     params: Vec<f32>,
 }
 
+impl Best {
+    /// The `count` best members, and their mean error.
+    fn elites(&self, count: usize) -> (Vec<usize>, f64) {
+        let elites = least(&self.errors, count);
+        let error = elites.iter().map(|member| self.errors[*member]).sum::<f64>() / elites.len() as f64;
+        (elites, error)
+    }
+}
+
 impl<B: Train> WorldModel<B> {
+    /// Where the fit stands that [`WorldModel::fit`] has begun and not ended.
+    pub fn under_way(&self) -> Option<FitProgress> {
+        let fitting = self.fitting.as_ref()?;
+        let (_, error) = fitting.best.as_ref()?.elites(self.config.elites);
+        Some(FitProgress { epochs: fitting.epochs, error })
+    }
+
     /// One epoch of a fit of every member to `data`, which stays the same until the fit is over: then, and only then, there are
     /// metrics. Between epochs the fit is part of [`WorldModel::record`], since it can take many minutes.
     ///
@@ -118,12 +143,12 @@ impl<B: Train> WorldModel<B> {
             fitting.best = Some(best);
             return Ok(None);
         }
+        let (elites, model_error) = best.elites(self.config.elites);
+        self.elites = elites;
         self.ensemble.replace(best.params);
-        self.elites = least(&best.errors, self.config.elites);
-        let of_elites: f64 = self.elites.iter().map(|member| best.errors[*member]).sum();
         Ok(Some(FitMetrics {
             model_loss: loss,
-            model_error: of_elites / self.elites.len() as f64,
+            model_error,
             model_epochs: fitting.epochs,
             model_steps: self.batches,
             model_rate: learning_rate(&self.config, self.batches),
