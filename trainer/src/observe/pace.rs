@@ -21,10 +21,7 @@ impl Pace {
         }
         self.seen.push_back((now, env_steps, grad_steps));
         // Steps without learning, exploration, say nothing of those that follow.
-        let explored = |seen: &VecDeque<(Instant, u64, u64)>| grad_steps > 0 && seen[1].2 == 0;
-        while self.seen.len() > 2
-            && (explored(&self.seen) || self.seen.front().is_some_and(|(at, ..)| now - *at > WINDOW))
-        {
+        while self.seen.len() > 2 && (now - self.seen[0].0 > WINDOW || grad_steps > 0 && self.seen[1].2 == 0) {
             self.seen.pop_front();
         }
     }

@@ -136,7 +136,8 @@ impl Observer for Terminal {
             }
             Event::Fitting { seed: number, env_steps, progress } => {
                 let seed = seeds.entry(*number).or_default();
-                let text = fitting_text(*env_steps, seed.budget, progress);
+                seed.env_steps = *env_steps;
+                let text = fitting_text(seed, progress);
                 self.show(*number, seed, now, text);
             }
             Event::Evaluated { seed, env_steps, episodes, .. } => {
@@ -153,11 +154,11 @@ impl Observer for Terminal {
     }
 }
 
-fn fitting_text(env_steps: u64, budget: u64, fit: &FitProgress) -> String {
+fn fitting_text(seed: &Seed, fit: &FitProgress) -> String {
     format!(
         "{}/{} steps · fitting the model, epoch {}, error {:.2e}",
-        grouped(env_steps),
-        grouped(budget),
+        grouped(seed.env_steps),
+        grouped(seed.budget),
         grouped(fit.epochs),
         fit.error
     )
@@ -210,7 +211,10 @@ mod tests {
              2.5 % imagined beyond the data, 10 not finite · 200 grad/s · 16 min left"
         );
         assert_eq!(
-            fitting_text(1_000, 200_000, &FitProgress { epochs: 12, error: 0.0123 }),
+            fitting_text(
+                &Seed { budget: 200_000, env_steps: 1_000, ..Seed::default() },
+                &FitProgress { epochs: 12, error: 0.0123 }
+            ),
             "1,000/200,000 steps · fitting the model, epoch 12, error 1.23e-2"
         );
         let episodes = [(1_000.0, 300), (2_000.0, 500)].map(|(total_reward, length)| Episode { total_reward, length });
