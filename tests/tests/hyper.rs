@@ -141,7 +141,7 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     let acts = |run: &str| fs::read_to_string(folder.path().join(run).join("config.toml")).unwrap();
     assert!(acts("run").contains("acting = \"sample\"") && acts("lamps").contains("acting = \"mean\""));
 
-    // Another run begins with its dynamics: the first fit starts from a small error.
+    // Another run begins with its dynamics.
     let from = format!("train hyper pendulum {tiny} --world-model run -o second");
     hype(folder.path(), &from).good();
     let config = fs::read_to_string(folder.path().join("second/config.toml")).unwrap();

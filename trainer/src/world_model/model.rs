@@ -190,7 +190,7 @@ impl<B: Train> WorldModel<B> {
 
     /// All parameters of the ensemble.
     #[cfg(test)]
-    pub(super) fn params(&self) -> Vec<f32> {
+    pub(crate) fn params(&self) -> Vec<f32> {
         self.ensemble.params()
     }
 
@@ -202,7 +202,7 @@ impl<B: Train> WorldModel<B> {
 
     /// Places of the parameters that only the reward depends on.
     #[cfg(test)]
-    pub(super) fn parts_of_reward(&self) -> Vec<usize> {
+    pub(crate) fn parts_of_reward(&self) -> Vec<usize> {
         self.ensemble.parts_of_output(self.observation_width)
     }
 

@@ -160,8 +160,25 @@ fn a_fitted_world_steps_as_the_true_one() {
     assert!((reward + 0.5).abs() < 0.02, "reward {reward}");
     let [near, far] = [[0.1, 0.1], [30.0, -30.0]].map(|state| world.disagreement(&state, &[0.0])[0]);
     assert!(far > 10.0 * near, "the elites disagree far from the data: {far} against {near}");
+    assert!((far - disagreement_by_hand(&world, [30.0, -30.0, 0.0])).abs() < 1e-4 * far, "{far}");
     let inside = [[0.1, 0.1], [200.0, 0.0]].map(|state| world.bounds().contain(&state));
     assert_eq!(inside, [true, false]);
+}
+
+/// Root of the mean, over channels, of the variance between the elites' means, in units of the data's deviations.
+fn disagreement_by_hand(world: &WorldModel<Cpu>, step: [f32; 3]) -> f32 {
+    let mut inputs = Vec::new();
+    world.normalizer().apply(step.iter(), &mut inputs);
+    let means = values(world.predict(rows(inputs, [1, 1, 3])).0);
+    let elites = world.elites();
+    assert!(elites.len() > 1 && elites.len() < means.len() / 3);
+    let variance = |channel: usize| {
+        let unit = world.normalizer().std()[channel];
+        let of: Vec<f64> = elites.iter().map(|elite| f64::from(means[elite * 3 + channel]) / unit).collect();
+        let mean = of.iter().sum::<f64>() / of.len() as f64;
+        of.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / of.len() as f64
+    };
+    ((variance(0) + variance(1)) / 2.0).sqrt() as f32
 }
 
 #[test]

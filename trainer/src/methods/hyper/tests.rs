@@ -1,12 +1,13 @@
 //! HyPER on Pendulum with tiny networks: what its loop promises, piece by piece.
 
 use super::state::Owed;
-use super::{Given, Hyper, PIECE, Tables};
+use super::{Given, GivenModel, Hyper, PIECE, Tables};
 use crate::config::{Overrides, RewardSource, RunConfig, resolve};
 use crate::error::Kind;
 use crate::methods::Method;
 use crate::methods::demonstrated::Demonstrated;
 use crate::nn::Cpu;
+use crate::world_model::model::WorldModelRecord;
 
 const TINY: [&str; 16] = [
     "env_steps=400",
@@ -34,6 +35,10 @@ fn configured(profile: &str, more: &[&str]) -> RunConfig {
 }
 
 fn hyper_of(config: &RunConfig) -> Hyper<Cpu> {
+    hyper_given(config, Given::default())
+}
+
+fn hyper_given(config: &RunConfig, given: Given) -> Hyper<Cpu> {
     let tables = Tables {
         world_model: config.world_model.clone().unwrap(),
         imagination: config.imagination.clone().unwrap(),
@@ -44,11 +49,16 @@ fn hyper_of(config: &RunConfig) -> Hyper<Cpu> {
     if tables.imagination.reward == RewardSource::Task {
         expert.rows.set_task_rewards(&[0.5; 200]);
     }
-    Hyper::new(config, tables, expert, Given::default(), &[3], &Default::default()).unwrap()
+    Hyper::new(config, tables, expert, given, &[3], &Default::default()).unwrap()
 }
 
 fn hyper(more: &[&str]) -> Hyper<Cpu> {
     hyper_of(&configured("fixed", more))
+}
+
+/// A fresh run that begins with `record`.
+fn begun_with(record: WorldModelRecord, same_task: bool, more: &[&str]) -> Hyper<Cpu> {
+    hyper_given(&configured("fixed", more), Given { model: Some(GivenModel { record, same_task }), reward: None })
 }
 
 /// Until the first imagination, and no further.
@@ -76,6 +86,48 @@ fn a_perfect_model_is_the_simulator() {
         assert!((row.next_observation[2] - next).abs() < 1e-4, "{} for {next}", row.next_observation[2]);
         let cost = angle.powi(2) + 0.1 * speed.powi(2) + 0.001 * torque.powi(2);
         assert!((row.task_reward + cost).abs() < 1e-4, "{} for -{cost}", row.task_reward);
+    }
+}
+
+/// The first step after exploration is the average's, and so are the discriminator's episodes; the learner's own actor is elsewhere.
+#[test]
+fn the_average_acts() {
+    let mut hyper = hyper(&["hyper.ema=true", "hyper.acting=mean", "sac.learning_rate=0.1"]);
+    while hyper.progress.env_steps < 100 || hyper.progress.owed != Owed::Nothing || hyper.progress.needs_reset {
+        hyper.advance().unwrap();
+    }
+    let before = hyper.world.observation().to_vec();
+    let averaged = hyper.ema.as_ref().unwrap().actor().act(&before, None);
+    let own = hyper.policy.policies()[0].act(&before, None);
+    assert!((averaged[0] - own[0]).abs() > 1e-3, "{averaged:?}, {own:?}");
+    let steps = hyper.progress.env_steps as usize;
+    hyper.act().unwrap();
+    let stored = hyper.buffers.to_start_from_policy.row(steps);
+    assert_eq!((stored.observation, stored.action_unit), (&before[..], &averaged[..]));
+
+    let (played, average) = (hyper.rollout_current_policy().unwrap(), hyper.ema.as_ref().unwrap().actor().clone());
+    let pairs: Vec<&[f32]> = played.values.chunks(played.width).collect();
+    assert_eq!(pairs.len(), 200);
+    for pair in pairs {
+        assert_eq!(pair[3..], average.act(&pair[..3], None)[..]);
+    }
+}
+
+/// A model that is handed over is the one that the run begins with; of another task's, its reward is not.
+#[test]
+fn the_given_model_is_begun_with() {
+    let task = ["imagination.reward=task", "world_model.improvement=0.0", "world_model.learning_rate=0.01"];
+    let mut first = hyper(&task);
+    until_imagined(&mut first);
+    let learned = first.model.params();
+    let fresh = hyper(&task).model.params();
+    assert!(fresh != learned);
+    assert!(begun_with(first.model.record(), true, &task).model.params() == learned);
+    let dynamics = begun_with(first.model.record(), false, &task).model;
+    let of_reward = dynamics.parts_of_reward();
+    let params = dynamics.params();
+    for (place, value) in params.iter().enumerate() {
+        assert_eq!(*value, if of_reward.contains(&place) { fresh[place] } else { learned[place] });
     }
 }
 
