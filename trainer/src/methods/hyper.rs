@@ -28,16 +28,17 @@
 //!
 //! Seeds do not stack: fits take as many epochs as they need, another number for each seed.
 
+mod begin;
+mod pace;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use state::{Given, GivenModel, HyperRecord, Tables};
 
-use super::demonstrated::Demonstrated;
 use super::rollouts::whole_episodes;
 use super::{DiscriminatorNetwork, Method, Networks, Reading, Report, one};
-use crate::config::{Acting, Imagines, PairSource, RateSchedule, RewardSource, RunConfig};
+use crate::config::{Acting, PairSource, RunConfig};
 use crate::envs::{Ending, Purpose, StepCounts, Termination, World, WorldConfig};
 use crate::error::Result;
 use crate::learners::Batch;
@@ -47,14 +48,13 @@ use crate::learners::ema::Ema;
 use crate::learners::learner::{Learner, LearnerMetrics};
 use crate::learners::td3_bc::Objective;
 use crate::nn::{Inner, Train};
-use crate::replay::model_data::{ModelData, Room};
+use crate::replay::model_data::ModelData;
 use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
 use crate::reward::discriminator::{Discriminator, DiscriminatorMetrics, Pairs, Turn};
 use crate::run::rng::Streams;
 use crate::world_model::dynamics::Dynamics;
 use crate::world_model::model::WorldModel;
 use crate::world_model::rollout::{Imagination, Rules, imagine};
-use crate::world_model::schedule::rollout_length;
 use crate::world_model::simulator::Simulator;
 use crate::world_model::starts::Starts;
 use serde::Serialize;
@@ -83,345 +83,6 @@ pub struct Hyper<B: Train> {
     stale: Option<Vec<f32>>,
     progress: Progress,
     device: B::Device,
-}
-
-impl<B: Train> Hyper<B> {
-    /// A fresh run of the first of `seeds`: they do not stack.
-    pub fn new(
-        config: &RunConfig,
-        tables: Tables,
-        expert: Demonstrated,
-        given: Given,
-        seeds: &[u64],
-        device: &B::Device,
-    ) -> Result<Self> {
-        let streams = Streams::new(seeds[0]);
-        let world = WorldConfig { tremble: config.env.tremble, demo_resets: None };
-        let world = World::new(&config.task, world, streams, "env/train")?;
-        let widths = (world.task().observation_width(), world.task().action_width());
-        let policy = Learner::new(config, widths.0, widths.1, &[streams], device);
-        let ema = tables.hyper.ema.then(|| Ema::new(policy.actor_parameters(), widths.1, device));
-        let learns_reward = tables.imagination.reward == RewardSource::Task;
-        let fresh = || Discriminator::new(&tables.reward, expert.pairs.width, &[streams], device);
-        let mut discriminator = (!learns_reward).then(|| fresh().in_units_of(&expert.pairs));
-        if let (Some(discriminator), Some(reward)) = (&mut discriminator, given.reward) {
-            discriminator.begin_with(reward.params);
-        }
-        let model = &tables.world_model;
-        let room = Room { capacity: model.capacity, pinned: model.pinned_demonstrations, share: model.data_share };
-        let to_fit_model = ModelData::new(&expert.rows, widths, room, learns_reward);
-        let mut model = WorldModel::new(model, &to_fit_model, tables.imagination.margin, streams, device);
-        if let Some(other) = given.model {
-            model.begin_with(other.record, other.same_task)?;
-        }
-        let buffers = Buffers {
-            to_start_from_expert: expert,
-            to_start_from_policy: ReplayBuffer::new(config.rhythm().replay_capacity, widths.0, widths.1),
-            to_fit_model,
-            to_train_policy: ReplayBuffer::new(1, widths.0, widths.1),
-        };
-        let draws = Draws {
-            act: streams.stream("policy_noise"),
-            accompany: streams.stream("hyper/accompany"),
-            start: streams.stream("hyper/start"),
-            imagine: streams.stream("hyper/imagine"),
-            rows: streams.stream("replay"),
-        };
-        Ok(Self {
-            termination: Termination::of(&config.task)?,
-            simulator: (tables.imagination.dynamics == Imagines::Simulator)
-                .then(|| Simulator::new(&config.task))
-                .transpose()?,
-            progress: Progress { needs_reset: true, ..Progress::default() },
-            config: config.clone(),
-            device: device.clone(),
-            tables,
-            policy,
-            ema,
-            discriminator,
-            model,
-            buffers,
-            world,
-            streams,
-            draws,
-            stale: None,
-        })
-    }
-
-    /// The policy that acts, is evaluated and is exported.
-    fn actor(&self) -> &Actor {
-        match &self.ema {
-            Some(ema) => ema.actor(),
-            None => &self.policy.policies()[0],
-        }
-    }
-
-    fn explores(&self) -> bool {
-        self.progress.env_steps < self.config.rhythm().exploration_steps
-    }
-
-    /// Real steps after exploration: the published code's clock.
-    fn learned_steps(&self) -> u64 {
-        self.progress.env_steps - self.config.rhythm().exploration_steps.min(self.progress.env_steps)
-    }
-
-    /// How much of the learning is over.
-    fn learned_share(&self) -> f64 {
-        let all = self.config.env_steps.saturating_sub(self.config.rhythm().exploration_steps);
-        self.learned_steps() as f64 / all.max(1) as f64
-    }
-
-    /// One real step, remembered: with drawn actions while exploring, with the mean afterwards.
-    fn act(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.progress.needs_reset) {
-            self.world.reset()?;
-        }
-        let observation = self.stale.take().unwrap_or_else(|| self.world.observation().to_vec());
-        let (action, purpose) = if self.explores() {
-            (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Exploration)
-        } else if self.tables.hyper.acting == Acting::Sample {
-            (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Policy)
-        } else {
-            (self.actor().act(&observation, None), Purpose::Policy)
-        };
-        let step = self.world.step(&action, purpose)?;
-        self.progress.needs_reset = step.ending != Ending::Continues;
-        let transition = Transition {
-            observation: &observation,
-            action_unit: &action,
-            task_reward: step.reward as f32,
-            next_observation: self.world.observation(),
-            terminated: step.ending == Ending::Terminated,
-        };
-        self.buffers.to_start_from_policy.push(transition);
-        let expert = &self.buffers.to_start_from_expert.rows;
-        self.buffers.to_fit_model.push_real(transition, expert, &mut self.draws.accompany);
-        self.progress.env_steps += 1;
-        self.progress.fresh_steps += 1;
-        Ok(())
-    }
-
-    /// Never after the last step: nothing would be learned from it any more.
-    fn fit_is_due(&self) -> bool {
-        let steps = self.progress.env_steps;
-        self.learned_steps().is_multiple_of(self.tables.world_model.fit_every) && steps < self.config.env_steps
-    }
-
-    /// An epoch of the ensemble on everything that is known of the world; imagination follows the last one.
-    fn fit_model(&mut self) -> Result<()> {
-        if self.simulator.is_some() {
-            self.progress.owed = Owed::Imagination;
-        } else if let Some(fit) = self.model.fit(&self.buffers.to_fit_model)? {
-            self.progress.fit = Some(fit);
-            self.progress.owed = Owed::Imagination;
-        }
-        Ok(())
-    }
-
-    /// Imagination, all of it or none: a model that leads nowhere leaves everything as it was.
-    fn imagine(&mut self) -> Result<()> {
-        let before = (self.model.noise().clone(), self.draws.clone());
-        match self.imagined() {
-            Ok((imagined, counted)) => {
-                self.buffers.to_train_policy.append(&imagined);
-                self.progress.imagination += counted;
-                self.progress.owed = Owed::Nothing;
-                Ok(())
-            }
-            Err(error) => {
-                self.model.set_noise(before.0);
-                self.draws = before.1;
-                Err(error)
-            }
-        }
-    }
-
-    /// Rollouts of the policy, which samples, in the elites or the simulator.
-    fn imagined(&mut self) -> Result<(ReplayBuffer, Imagination)> {
-        let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
-        let length = self.rollout_length();
-        self.resize_imagined(length);
-        let starts = Starts {
-            expert: &self.buffers.to_start_from_expert,
-            policy: &self.buffers.to_start_from_policy,
-            reset: &self.config.reset,
-            progress: self.learned_share(),
-        };
-        let started = starts.draw(rollouts, &mut self.draws.start);
-        let bounds = self.model.bounds().clone();
-        let rules = Rules {
-            termination: &self.termination,
-            bounds: &bounds,
-            out_of_bounds: self.tables.imagination.out_of_bounds,
-        };
-        let (pessimism, learns_reward) = (self.tables.imagination.pessimism, self.discriminator.is_none());
-        let widths = (self.world.task().observation_width(), self.world.task().action_width());
-        let mut remember = ReplayBuffer::new(rollouts * length as usize, widths.0, widths.1);
-        let (policy, stream) = (&self.policy, &mut self.draws.imagine);
-        let world: &mut dyn Dynamics = match &mut self.simulator {
-            Some(simulator) => simulator,
-            None => &mut self.model,
-        };
-        let counted = imagine(
-            world,
-            started.observations,
-            length,
-            rules,
-            |observations| policy.draw(observations, stream),
-            |world, steps| {
-                let doubt = if pessimism > 0.0 { world.doubt(steps.observations, steps.actions) } else { None };
-                for (row, step) in steps.kept() {
-                    let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
-                    let reward = if learns_reward { step.task_reward } else { 0.0 };
-                    // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
-                    let stored = match penalty {
-                        None if !learns_reward => f32::NAN,
-                        penalty => reward - penalty.unwrap_or(0.0),
-                    };
-                    remember.push(Transition { task_reward: stored, ..step });
-                }
-            },
-            widths.0,
-        )?;
-        Ok((remember, counted))
-    }
-
-    fn has_imagined(&self) -> bool {
-        self.progress.imagination.imagined_steps > 0
-    }
-
-    fn rollout_length(&self) -> u64 {
-        let epoch = self.learned_steps().saturating_sub(1) / self.tables.imagination.epoch_steps + 1;
-        rollout_length(self.tables.imagination.lengths, epoch)
-    }
-
-    /// Room for the imagination of `epochs_retained` epochs, in rollouts of `length` steps at most.
-    fn resize_imagined(&mut self, length: u64) {
-        let capacity = self.tables.imagination.capacity(self.tables.world_model.fit_every, length) as usize;
-        if self.buffers.to_train_policy.capacity() != capacity {
-            self.buffers.to_train_policy.resize(capacity);
-        }
-    }
-
-    /// The gradient steps that follow a real one, each on a fresh imagined batch (with demonstrated rows where
-    /// `hybrid.schedule` asks for them).
-    fn improve_policy(&mut self) -> Option<LearnerMetrics> {
-        let rhythm = self.config.rhythm();
-        if self.buffers.to_train_policy.len() < rhythm.batch_size {
-            return None;
-        }
-        let is_hybrid = !self.config.hybrid_schedule().is_empty();
-        let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
-        let (mut measured, mut left) = (None, rhythm.grad_steps);
-        while left > 0 {
-            let steps = left.min(B::STEPS_PER_TRANSFER as u64);
-            let (rows, sizes) = self.draw_rows(steps);
-            let noise = self.policy.draw_noise(&sizes, 0);
-            let block = Block::new(vec![rows], sizes, &self.device);
-            for (index, noise) in noise.into_iter().enumerate() {
-                left -= 1;
-                let (batch, rate) = (self.label(block.batch(index)), self.learning_rate());
-                let figures = self.policy.step(&batch, noise, objective, None, rate, left == 0);
-                measured = figures.map(|mut figures| figures.swap_remove(0)).or(measured);
-                self.progress.grad_steps += 1;
-                self.progress.iteration_steps += 1;
-                if let Some(ema) = &mut self.ema {
-                    ema.follow(|| self.policy.actor_parameters().1);
-                }
-            }
-        }
-        measured
-    }
-
-    /// Rows for `steps` batches, and the sizes of those.
-    fn draw_rows(&mut self, steps: u64) -> (Rows, Vec<usize>) {
-        let (expert, imagined) = (&self.buffers.to_start_from_expert.rows, &self.buffers.to_train_policy);
-        let (size, schedule) = (self.config.rhythm().batch_size, self.config.hybrid_schedule());
-        let mut rows = Rows::default();
-        let batches = self.progress.grad_steps..self.progress.grad_steps + steps;
-        let stream = &mut self.draws.rows;
-        let draw = |batch| hybrid::sample_into(expert, imagined, schedule, batch, size, stream, &mut rows);
-        let sizes = batches.map(draw).collect();
-        if self.discriminator.is_some() {
-            // Demonstrated rows carry no penalty.
-            rows.task_rewards.iter_mut().filter(|reward| reward.is_nan()).for_each(|reward| *reward = 0.0);
-        }
-        (rows, sizes)
-    }
-
-    /// A batch with the reward in force; what was stored with its rows is the task's reward or the penalty for doubt.
-    fn label(&self, batch: Batch<Inner<B>>) -> Batch<Inner<B>> {
-        let Some(discriminator) = &self.discriminator else { return batch };
-        let reward = discriminator.reward(batch.observation.clone(), batch.action.clone());
-        let reward = if self.tables.imagination.pessimism > 0.0 { reward + batch.reward } else { reward };
-        Batch { reward, ..batch }
-    }
-
-    fn learning_rate(&self) -> f64 {
-        let rhythm = self.config.rhythm();
-        let share = |steps: u64, of: u64| (1.0 - steps as f64 / of as f64).max(1e-8);
-        rhythm.learning_rate
-            * match rhythm.learning_rate_schedule {
-                RateSchedule::Constant => 1.0,
-                RateSchedule::Linear => share(self.progress.env_steps, self.config.env_steps),
-                RateSchedule::Sawtooth => share(self.progress.iteration_steps, self.tables.reward.update_every),
-            }
-    }
-
-    /// Iterations end where the discriminator moves; without a game they are as long, for the schedules that begin anew in each.
-    fn iteration_is_over(&self) -> bool {
-        self.progress.iteration_steps >= self.tables.reward.update_every
-    }
-
-    /// Whether the reward is learned here.
-    fn plays(&self) -> bool {
-        self.discriminator.is_some() && self.tables.reward.from.is_none()
-    }
-
-    fn begin_iteration(&mut self) {
-        self.progress.iteration += 1;
-        self.progress.iteration_steps = 0;
-        self.progress.fresh_steps = 0;
-        if self.tables.hyper.restarts_optimizers {
-            self.policy.restart_optimizers();
-        }
-    }
-
-    /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real
-    /// steps, at least an episode's worth of them.
-    fn rollout_current_policy(&mut self) -> Result<Pairs> {
-        let mut pairs = Pairs::new(self.buffers.to_start_from_expert.pairs.width);
-        if self.tables.hyper.pairs == PairSource::PolicyBuffer {
-            let newest = (self.progress.fresh_steps as usize).max(self.world.task().horizon);
-            for row in self.buffers.to_start_from_policy.newest(newest) {
-                let step = self.buffers.to_start_from_policy.row(row);
-                pairs.push(step.observation, step.action_unit);
-            }
-            return Ok(pairs);
-        }
-        let (episodes, actor) = (self.tables.reward.rollout_episodes, self.actor().clone());
-        let act = |observation: &[f32]| actor.act(observation, None);
-        if self.config.faults.rollouts_in_training_world {
-            // An episode that had just ended begins anew, as it should.
-            self.stale = (!self.progress.needs_reset).then(|| self.world.observation().to_vec());
-            whole_episodes(&mut self.world, episodes, &mut pairs, false, act)?;
-            self.world.run_on();
-            return Ok(pairs);
-        }
-        let name = format!("env/discriminator/{}", self.progress.iteration);
-        let config = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
-        let mut world = World::new(&self.config.task, config, self.streams, &name)?;
-        whole_episodes(&mut world, episodes, &mut pairs, false, act)?;
-        self.progress.rollout_counts += world.counts();
-        Ok(pairs)
-    }
-
-    /// The discriminator's turn: expert cost down, learner cost up, gradients held near their target norm.
-    fn ascend_reward(&mut self, learner: Pairs) -> Option<DiscriminatorMetrics> {
-        let turn = Turn { number: self.progress.iteration, over: self.learned_share() };
-        let expert = &self.buffers.to_start_from_expert.pairs;
-        Some(self.discriminator.as_mut()?.ascend(expert, &[learner], turn).swap_remove(0))
-    }
 }
 
 impl<B: Train> Method for Hyper<B> {
@@ -503,38 +164,229 @@ impl<B: Train> Method for Hyper<B> {
     }
 
     fn record(&self) -> Vec<impl Serialize + '_> {
-        vec![HyperRecord {
-            policy: self.policy.record().swap_remove(0),
-            ema: self.ema.as_ref().map(Ema::record),
-            discriminator: self.discriminator.as_ref().map(|discriminator| discriminator.record().swap_remove(0)),
-            model: self.model.record(),
-            to_start_from_policy: &self.buffers.to_start_from_policy,
-            to_fit_model: &self.buffers.to_fit_model,
-            to_train_policy: &self.buffers.to_train_policy,
-            world: self.world.checkpoint(),
-            draws: self.draws.clone(),
-            stale: self.stale.clone(),
-            progress: self.progress,
-        }]
+        vec![self.as_it_stands()]
     }
 
     fn restore(&mut self, records: Vec<Self::Record>) -> Result<()> {
-        let record = one(records)?;
-        self.policy.restore(vec![record.policy])?;
-        if let (Some(ema), Some(record)) = (&mut self.ema, record.ema) {
-            ema.restore(record);
+        self.go_on_from(one(records)?)
+    }
+}
+
+impl<B: Train> Hyper<B> {
+    /// The policy that acts, is evaluated and is exported.
+    fn actor(&self) -> &Actor {
+        match &self.ema {
+            Some(ema) => ema.actor(),
+            None => &self.policy.policies()[0],
         }
-        if let (Some(discriminator), Some(record)) = (&mut self.discriminator, record.discriminator) {
-            discriminator.restore(vec![record])?;
+    }
+
+    /// One real step, remembered: with drawn actions while exploring, with the mean afterwards.
+    fn act(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.progress.needs_reset) {
+            self.world.reset()?;
         }
-        self.model.restore(record.model)?;
-        self.buffers.to_start_from_policy = record.to_start_from_policy;
-        self.buffers.to_fit_model = record.to_fit_model;
-        self.buffers.to_train_policy = record.to_train_policy;
-        self.world.restore(&record.world)?;
-        self.draws = record.draws;
-        self.stale = record.stale;
-        self.progress = record.progress;
+        let observation = self.stale.take().unwrap_or_else(|| self.world.observation().to_vec());
+        let (action, purpose) = if self.explores() {
+            (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Exploration)
+        } else if self.tables.hyper.acting == Acting::Sample {
+            (self.policy.policies()[0].act(&observation, Some(&mut self.draws.act)), Purpose::Policy)
+        } else {
+            (self.actor().act(&observation, None), Purpose::Policy)
+        };
+        let step = self.world.step(&action, purpose)?;
+        self.progress.needs_reset = step.ending != Ending::Continues;
+        let transition = Transition {
+            observation: &observation,
+            action_unit: &action,
+            task_reward: step.reward as f32,
+            next_observation: self.world.observation(),
+            terminated: step.ending == Ending::Terminated,
+        };
+        self.buffers.to_start_from_policy.push(transition);
+        let expert = &self.buffers.to_start_from_expert.rows;
+        self.buffers.to_fit_model.push_real(transition, expert, &mut self.draws.accompany);
+        self.progress.env_steps += 1;
+        self.progress.fresh_steps += 1;
         Ok(())
+    }
+
+    /// An epoch of the ensemble on everything that is known of the world; imagination follows the last one.
+    fn fit_model(&mut self) -> Result<()> {
+        if self.simulator.is_some() {
+            self.progress.owed = Owed::Imagination;
+        } else if let Some(fit) = self.model.fit(&self.buffers.to_fit_model)? {
+            self.progress.fit = Some(fit);
+            self.progress.owed = Owed::Imagination;
+        }
+        Ok(())
+    }
+
+    /// Imagination, all of it or none: a model that leads nowhere leaves everything as it was.
+    fn imagine(&mut self) -> Result<()> {
+        let before = (self.model.noise().clone(), self.draws.clone());
+        match self.imagined() {
+            Ok((imagined, counted)) => {
+                self.buffers.to_train_policy.append(&imagined);
+                self.progress.imagination += counted;
+                self.progress.owed = Owed::Nothing;
+                Ok(())
+            }
+            Err(error) => {
+                self.model.set_noise(before.0);
+                self.draws = before.1;
+                Err(error)
+            }
+        }
+    }
+
+    /// Rollouts of the policy, which samples, in the elites or the simulator.
+    fn imagined(&mut self) -> Result<(ReplayBuffer, Imagination)> {
+        let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
+        let length = self.rollout_length();
+        self.buffers
+            .keep_imagined(self.tables.imagination.capacity(self.tables.world_model.fit_every, length) as usize);
+        let starts = Starts {
+            expert: &self.buffers.to_start_from_expert,
+            policy: &self.buffers.to_start_from_policy,
+            reset: &self.config.reset,
+            progress: self.learned_share(),
+        };
+        let started = starts.draw(rollouts, &mut self.draws.start);
+        let bounds = self.model.bounds().clone();
+        let rules = Rules {
+            termination: &self.termination,
+            bounds: &bounds,
+            out_of_bounds: self.tables.imagination.out_of_bounds,
+        };
+        let (pessimism, learns_reward) = (self.tables.imagination.pessimism, self.discriminator.is_none());
+        let widths = (self.world.task().observation_width(), self.world.task().action_width());
+        let mut remember = ReplayBuffer::new(rollouts * length as usize, widths.0, widths.1);
+        let (policy, stream) = (&self.policy, &mut self.draws.imagine);
+        let world: &mut dyn Dynamics = match &mut self.simulator {
+            Some(simulator) => simulator,
+            None => &mut self.model,
+        };
+        let counted = imagine(
+            world,
+            started.observations,
+            length,
+            rules,
+            |observations| policy.draw(observations, stream),
+            |world, steps| {
+                let doubt = if pessimism > 0.0 { world.doubt(steps.observations, steps.actions) } else { None };
+                for (row, step) in steps.kept() {
+                    let penalty = doubt.as_ref().map(|doubt| pessimism as f32 * doubt[row]);
+                    let reward = if learns_reward { step.task_reward } else { 0.0 };
+                    // A learned reward is computed when a row is drawn; what is stored beside it is never read without pessimism.
+                    let stored = match penalty {
+                        None if !learns_reward => f32::NAN,
+                        penalty => reward - penalty.unwrap_or(0.0),
+                    };
+                    remember.push(Transition { task_reward: stored, ..step });
+                }
+            },
+            widths.0,
+        )?;
+        Ok((remember, counted))
+    }
+
+    /// The gradient steps that follow a real one, each on a fresh imagined batch (with demonstrated rows where
+    /// `hybrid.schedule` asks for them).
+    fn improve_policy(&mut self) -> Option<LearnerMetrics> {
+        let rhythm = self.config.rhythm();
+        if self.buffers.to_train_policy.len() < rhythm.batch_size {
+            return None;
+        }
+        let is_hybrid = !self.config.hybrid_schedule().is_empty();
+        let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
+        let (mut measured, mut left) = (None, rhythm.grad_steps);
+        while left > 0 {
+            let steps = left.min(B::STEPS_PER_TRANSFER as u64);
+            let (rows, sizes) = self.draw_rows(steps);
+            let noise = self.policy.draw_noise(&sizes, 0);
+            let block = Block::new(vec![rows], sizes, &self.device);
+            for (index, noise) in noise.into_iter().enumerate() {
+                left -= 1;
+                let (batch, rate) = (self.label(block.batch(index)), self.learning_rate());
+                let figures = self.policy.step(&batch, noise, objective, None, rate, left == 0);
+                measured = figures.map(|mut figures| figures.swap_remove(0)).or(measured);
+                self.progress.grad_steps += 1;
+                self.progress.iteration_steps += 1;
+                if let Some(ema) = &mut self.ema {
+                    ema.follow(|| self.policy.actor_parameters().1);
+                }
+            }
+        }
+        measured
+    }
+
+    /// Rows for `steps` batches, and the sizes of those.
+    fn draw_rows(&mut self, steps: u64) -> (Rows, Vec<usize>) {
+        let (expert, imagined) = (&self.buffers.to_start_from_expert.rows, &self.buffers.to_train_policy);
+        let (size, schedule) = (self.config.rhythm().batch_size, self.config.hybrid_schedule());
+        let mut rows = Rows::default();
+        let batches = self.progress.grad_steps..self.progress.grad_steps + steps;
+        let stream = &mut self.draws.rows;
+        let draw = |batch| hybrid::sample_into(expert, imagined, schedule, batch, size, stream, &mut rows);
+        let sizes = batches.map(draw).collect();
+        if self.discriminator.is_some() {
+            // Demonstrated rows carry no penalty.
+            rows.task_rewards.iter_mut().filter(|reward| reward.is_nan()).for_each(|reward| *reward = 0.0);
+        }
+        (rows, sizes)
+    }
+
+    /// A batch with the reward in force; what was stored with its rows is the task's reward or the penalty for doubt.
+    fn label(&self, batch: Batch<Inner<B>>) -> Batch<Inner<B>> {
+        let Some(discriminator) = &self.discriminator else { return batch };
+        let reward = discriminator.reward(batch.observation.clone(), batch.action.clone());
+        let reward = if self.tables.imagination.pessimism > 0.0 { reward + batch.reward } else { reward };
+        Batch { reward, ..batch }
+    }
+
+    fn begin_iteration(&mut self) {
+        self.progress.iteration += 1;
+        self.progress.iteration_steps = 0;
+        self.progress.fresh_steps = 0;
+        if self.tables.hyper.restarts_optimizers {
+            self.policy.restart_optimizers();
+        }
+    }
+
+    /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real
+    /// steps, at least an episode's worth of them.
+    fn rollout_current_policy(&mut self) -> Result<Pairs> {
+        let mut pairs = Pairs::new(self.buffers.to_start_from_expert.pairs.width);
+        if self.tables.hyper.pairs == PairSource::PolicyBuffer {
+            let newest = (self.progress.fresh_steps as usize).max(self.world.task().horizon);
+            for row in self.buffers.to_start_from_policy.newest(newest) {
+                let step = self.buffers.to_start_from_policy.row(row);
+                pairs.push(step.observation, step.action_unit);
+            }
+            return Ok(pairs);
+        }
+        let (episodes, actor) = (self.tables.reward.rollout_episodes, self.actor().clone());
+        let act = |observation: &[f32]| actor.act(observation, None);
+        if self.config.faults.rollouts_in_training_world {
+            // An episode that had just ended begins anew, as it should.
+            self.stale = (!self.progress.needs_reset).then(|| self.world.observation().to_vec());
+            whole_episodes(&mut self.world, episodes, &mut pairs, false, act)?;
+            self.world.run_on();
+            return Ok(pairs);
+        }
+        let name = format!("env/discriminator/{}", self.progress.iteration);
+        let config = WorldConfig { tremble: self.config.env.tremble, demo_resets: None };
+        let mut world = World::new(&self.config.task, config, self.streams, &name)?;
+        whole_episodes(&mut world, episodes, &mut pairs, false, act)?;
+        self.progress.rollout_counts += world.counts();
+        Ok(pairs)
+    }
+
+    /// The discriminator's turn: expert cost down, learner cost up, gradients held near their target norm.
+    fn ascend_reward(&mut self, learner: Pairs) -> Option<DiscriminatorMetrics> {
+        let turn = Turn { number: self.progress.iteration, over: self.learned_share() };
+        let expert = &self.buffers.to_start_from_expert.pairs;
+        Some(self.discriminator.as_mut()?.ascend(expert, &[learner], turn).swap_remove(0))
     }
 }

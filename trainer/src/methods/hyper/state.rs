@@ -1,11 +1,14 @@
-//! What [`Hyper`](super::Hyper) works on: its tables, buffers, random streams and progress.
+//! What [`Hyper`] works on: its tables, buffers, random streams and progress, and what a checkpoint has of them.
 
+use super::Hyper;
 use crate::config::{HyperConfig, ImaginationConfig, RewardConfig, WorldModelConfig};
 use crate::envs::{StepCounts, WorldCheckpoint};
-use crate::learners::ema::EmaRecord;
+use crate::error::Result;
+use crate::learners::ema::{Ema, EmaRecord};
 use crate::learners::learner::LearnerRecord;
 use crate::methods::DiscriminatorNetwork;
 use crate::methods::demonstrated::Demonstrated;
+use crate::nn::Train;
 use crate::replay::ReplayBuffer;
 use crate::replay::model_data::ModelData;
 use crate::reward::discriminator::DiscriminatorRecord;
@@ -56,6 +59,15 @@ pub(super) struct Buffers {
     pub(super) to_fit_model: ModelData,
     /// Imagined steps.
     pub(super) to_train_policy: ReplayBuffer,
+}
+
+impl Buffers {
+    /// Room for `steps` imagined steps; where that is less than before the newest stay.
+    pub(super) fn keep_imagined(&mut self, steps: usize) {
+        if self.to_train_policy.capacity() != steps {
+            self.to_train_policy.resize(steps);
+        }
+    }
 }
 
 /// Random streams of the loop itself.
@@ -121,5 +133,44 @@ impl<R, D> HyperRecord<R, D> {
     /// The dynamics that the run learned.
     pub fn into_model(self) -> WorldModelRecord {
         self.model
+    }
+}
+
+impl<B: Train> Hyper<B> {
+    /// For a checkpoint.
+    pub(super) fn as_it_stands(&self) -> HyperRecord<&ReplayBuffer, &ModelData> {
+        HyperRecord {
+            policy: self.policy.record().swap_remove(0),
+            ema: self.ema.as_ref().map(Ema::record),
+            discriminator: self.discriminator.as_ref().map(|discriminator| discriminator.record().swap_remove(0)),
+            model: self.model.record(),
+            to_start_from_policy: &self.buffers.to_start_from_policy,
+            to_fit_model: &self.buffers.to_fit_model,
+            to_train_policy: &self.buffers.to_train_policy,
+            world: self.world.checkpoint(),
+            draws: self.draws.clone(),
+            stale: self.stale.clone(),
+            progress: self.progress,
+        }
+    }
+
+    /// Takes up what a checkpoint has.
+    pub(super) fn go_on_from(&mut self, record: HyperRecord<ReplayBuffer, ModelData>) -> Result<()> {
+        self.policy.restore(vec![record.policy])?;
+        if let (Some(ema), Some(record)) = (&mut self.ema, record.ema) {
+            ema.restore(record);
+        }
+        if let (Some(discriminator), Some(record)) = (&mut self.discriminator, record.discriminator) {
+            discriminator.restore(vec![record])?;
+        }
+        self.model.restore(record.model)?;
+        self.buffers.to_start_from_policy = record.to_start_from_policy;
+        self.buffers.to_fit_model = record.to_fit_model;
+        self.buffers.to_train_policy = record.to_train_policy;
+        self.world.restore(&record.world)?;
+        self.draws = record.draws;
+        self.stale = record.stale;
+        self.progress = record.progress;
+        Ok(())
     }
 }
