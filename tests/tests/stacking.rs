@@ -149,6 +149,15 @@ fn a_device_check_finds_the_cpu_equal_to_itself() {
         assert_eq!(line["agrees"], true, "{line}");
         assert!(line["actions_nudged"].as_f64().unwrap() > 0.0, "the comparison sees a nudge: {line}");
     }
+    let [model] = of("model_agreement")[..] else { panic!("{text}") };
+    assert_eq!((&model["agrees"], model["figures_relative"].as_f64()), (&true.into(), Some(0.0)), "{model}");
+    for nudged in ["figures_nudged", "imagined_nudged"] {
+        assert!(model[nudged].as_f64().unwrap() > 0.0, "the comparison sees a nudge: {model}");
+    }
+    let [model] = of("model_speed")[..] else { panic!("{text}") };
+    assert!(
+        model["grad_steps_per_sec"].as_f64().unwrap() > 0.0 && model["imagined_steps_per_sec"].as_f64().unwrap() > 0.0
+    );
     let speeds: Vec<u64> = of("speed").iter().map(|line| line["seeds"].as_u64().unwrap()).collect();
     assert_eq!(speeds, [1, 3]);
 }

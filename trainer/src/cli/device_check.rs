@@ -3,7 +3,10 @@
 //! Everything is written as lines of JSON. `machine` says what was measured. `agreement`: three seeds learn on the CPU one by one
 //! and on the device side by side, from the same rows and noise. Rounding alone makes two such runs drift apart, so that a
 //! third is there to judge by: on the CPU, one observation of its first batch nudged by 1e-6 of its size. `speed`: gradient
-//! steps, replay sampling and relabelling included, and discriminator steps, for growing stacks.
+//! steps, replay sampling and relabelling included, and discriminator steps, for growing stacks. `model_agreement` and `model_speed`
+//! say the same of HyPER's ensemble.
+
+mod world_model;
 
 use super::train::Device;
 use crate::backend;
@@ -79,7 +82,7 @@ pub fn device_check(arguments: &DeviceCheck) -> Result<()> {
         return Ok(());
     }
     Err(Error::verification("the device does not learn what the CPU learns")
-        .expected("every line `agreement` with \"agrees\": true")
+        .expected("every line of an agreement with \"agrees\": true")
         .hint(format!("read {}", arguments.output.display())))
 }
 
@@ -125,10 +128,13 @@ fn machine(device: Device) -> Result<Value> {
 
 fn check<B: Train>(arguments: &DeviceCheck, lines: &mut Lines, device: &B::Device) -> Result<bool> {
     let agrees = agreement::<B>(arguments, lines, device)?;
+    let model = world_model::agreement::<B>(arguments, device)?;
+    lines.add(&model)?;
     for seeds in &arguments.stacks {
         lines.add(&speed::<B>(arguments, *seeds, device)?)?;
     }
-    Ok(agrees)
+    lines.add(&world_model::speed::<B>(arguments, device)?)?;
+    Ok(agrees && model["agrees"] == true)
 }
 
 /// A learner and its discriminator on made-up experience.

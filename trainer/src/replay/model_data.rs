@@ -46,8 +46,10 @@ impl ModelData {
     /// The rows of `demonstrations` (none where that is empty) and `room` for more, of which they take their part unless they
     /// are pinned. `widths` are those of observation and action.
     pub fn new(demonstrations: &ReplayBuffer, widths: (usize, usize), room: Room, with_reward: bool) -> Self {
+        // Pinned demonstrations take no part of the ring, however many they are.
+        let filled = if room.pinned { Room { capacity: demonstrations.len().max(1), ..room } } else { room };
         let mut data = Self {
-            room,
+            room: filled,
             pinned: 0,
             next: 0,
             offered: Offered::default(),
@@ -64,6 +66,7 @@ impl ModelData {
             data.pinned = data.len();
             data.next = 0;
         }
+        data.room = room;
         data
     }
 
@@ -230,10 +233,12 @@ mod tests {
 
     #[test]
     fn only_the_published_ring_overwrites_demonstrations() {
-        for (pinned, expected) in
-            [(true, vec![100.0, 101.0, 102.0, 4.0, 1.0, 2.0, 3.0]), (false, vec![2.0, 3.0, 4.0, 1.0])]
-        {
-            let room = Room { capacity: 4, pinned, share: 1.0 };
+        for (pinned, capacity, expected) in [
+            (true, 4, vec![100.0, 101.0, 102.0, 4.0, 1.0, 2.0, 3.0]),
+            (true, 2, vec![100.0, 101.0, 102.0, 4.0, 3.0]),
+            (false, 4, vec![2.0, 3.0, 4.0, 1.0]),
+        ] {
+            let room = Room { capacity, pinned, share: 1.0 };
             let mut data = ModelData::new(&demonstrations(), (1, 1), room, false);
             let none = ReplayBuffer::new(0, 1, 1);
             let mut rng = Streams::new(1).stream("test");
