@@ -168,7 +168,7 @@ pub struct Train {
     /// Seeds: 3, 0..5 (half-open) or 0,4 [default: those of --config, else 0]
     #[arg(long)]
     pub seeds: Option<String>,
-    /// fixed (right), code (as published code runs), paper (as written); hyper also has small (a third of the cost)
+    /// fixed (right), code (as published code runs), paper (as written); hyper also has small (a fraction of the cost)
     /// [default: that of --config, else fixed]
     #[arg(long)]
     pub preset: Option<String>,
