@@ -22,7 +22,7 @@ draw hopper hopper-others.svg --reference $h/published.jsonl hype=$h/hype-hopper
     gail=$h/gail-hopper.eval.jsonl bc=$h/bc-hopper.eval.jsonl
 
 w=walker2d
-draw walker2d walker2d.svg --reference $w/published.jsonl $(for m in hype mm filter; do
+draw walker2d walker2d.svg --expert-return 3674.5 --reference $w/published.jsonl $(for m in hype mm filter; do
     for seed in 0 1 2; do echo $m=$w/$m-$seed.eval.jsonl; done
 done) bc=$w/bc.eval.jsonl
 

@@ -33,6 +33,9 @@ pub struct PlotArgs {
     /// "task" beside them where it is to be checked.
     #[arg(long, value_name = "JSONL")]
     pub reference: Option<PathBuf>,
+    /// What the expert of these runs had, where that is another than their task's shipped one.
+    #[arg(long, value_name = "RETURN", allow_negative_numbers = true)]
+    pub expert_return: Option<f64>,
 }
 
 /// More steps than anything learns in; a point beyond would shrink the curves to a line.
@@ -63,6 +66,14 @@ pub fn plot(args: &PlotArgs, out: &mut dyn Write) -> Result<()> {
     [&args.output, &table].into_iter().try_for_each(|file| files::check_folder_of(file))?;
     check_own(&table)?;
     let mut curves = read(&args.runs, args.task.as_deref())?;
+    if let Some(value) = args.expert_return {
+        if !value.is_finite() {
+            return Err(Error::config("an expert's return must be finite")
+                .expected("--expert-return 3000, say")
+                .found(value));
+        }
+        curves.scale.expert_return = Some(value);
+    }
     if args.as_published {
         curves.shift_as_published();
     }
@@ -231,6 +242,7 @@ mod tests {
             output: output.clone(),
             as_published: false,
             reference: Some(reference.clone()),
+            expert_return: None,
         };
         plot(&args, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -245,6 +257,11 @@ mod tests {
         assert_eq!(svg.matches("<polygon").count(), 4, "two bands in two panels");
         assert_eq!(std::fs::read_to_string(output.with_extension("csv")).unwrap().lines().count(), 1 + 20 + 20 + 2);
         assert_eq!(svg.matches("<path").count(), 2, "one published point and its legend entry");
+        plot(&PlotArgs { expert_return: Some(75.5), ..args.clone() }, &mut Vec::new()).unwrap();
+        let svg = std::fs::read_to_string(&output).unwrap();
+        assert!(svg.contains("expert 75.5") && !svg.contains("expert 100"), "another expert's");
+        let error = plot(&PlotArgs { expert_return: Some(f64::NAN), ..args.clone() }, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
         for (line, word) in [
             ("{\"task\": \"ant\", \"method\": \"mm\", \"env_steps\": 5, \"return\": 4}", "expected toy; found ant"),
             ("\n", "has no line"),
@@ -274,6 +291,7 @@ mod tests {
             output: PathBuf::from("x.png"),
             as_published: false,
             reference: None,
+            expert_return: None,
         };
         let error = plot(&args, &mut Vec::new()).unwrap_err();
         assert_eq!(error.exit_code(), 2);

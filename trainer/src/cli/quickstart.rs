@@ -123,8 +123,14 @@ pub fn quickstart(arguments: &Quickstart, out: &mut dyn Write) -> Result<()> {
 
     tell(7, "results", "Returns per episode; the same numbers come out again with the same seed and number of steps.")?;
     let curve = folder.join("curve.svg");
-    let args =
-        PlotArgs { runs: vec![run.clone()], task: None, output: curve.clone(), as_published: false, reference: None };
+    let args = PlotArgs {
+        runs: vec![run.clone()],
+        task: None,
+        output: curve.clone(),
+        as_published: false,
+        reference: None,
+        expert_return: None,
+    };
     plot(&args, &mut std::io::sink())?;
     let mut table = format!("      {:<10}{:>10}{:>10}{:>10}\n", "policy", "return", "± std", "steps");
     for (label, e) in &rows {
