@@ -244,8 +244,8 @@ impl<B: Train> Hyper<B> {
     fn imagined(&mut self) -> Result<(ReplayBuffer, Imagination)> {
         let rollouts = self.tables.imagination.starts_per_step * self.tables.world_model.fit_every as usize;
         let length = self.rollout_length();
-        self.buffers
-            .keep_imagined(self.tables.imagination.capacity(self.tables.world_model.fit_every, length) as usize);
+        let capacity = self.tables.imagination.capacity(self.tables.world_model.fit_every, length);
+        self.buffers.to_train_policy.resize(capacity as usize);
         let starts = Starts {
             expert: &self.buffers.to_start_from_expert,
             policy: &self.buffers.to_start_from_policy,

@@ -110,6 +110,9 @@ impl ReplayBuffer {
 
     /// Makes the ring one of another capacity, in place: where it is smaller, the newest rows stay.
     pub fn resize(&mut self, capacity: usize) {
+        if capacity == self.capacity {
+            return;
+        }
         let stored = self.len();
         let (oldest, lost) = (if stored < self.capacity { 0 } else { self.next }, stored.saturating_sub(capacity));
         unroll(&mut self.observations, oldest * self.observation_width, lost * self.observation_width);

@@ -80,11 +80,7 @@ fn look<B: Train>(width: usize, nudge: f32, device: &B::Device) -> Result<Look> 
     observations[0] *= 1.0 + nudge;
     let mut world = WorldModel::<B>::new(&config(width)?, &data, 1.0, Streams::new(0), device);
     let imagined = world.step(&observations, &actions)?.next_observations;
-    let fitted = loop {
-        if let Some(fitted) = world.fit(&data)? {
-            break fitted;
-        }
-    };
+    let fitted = world.whole_fit(&data)?;
     let disagreement = world.disagreement(&observations, &actions);
     Ok(Look { imagined, figures: [fitted.model_loss, fitted.model_error], disagreement })
 }
@@ -114,32 +110,29 @@ pub(super) fn agreement<B: Train>(arguments: &DeviceCheck, device: &B::Device) -
     }))
 }
 
-/// Gradient steps of a fit, gathering and held-out errors included, and imagined steps, dealing and noise included.
+/// Gradient steps of such fits, gathering and held-out errors included, and imagined steps, dealing and noise included.
 pub(super) fn speed<B: Train>(arguments: &DeviceCheck, device: &B::Device) -> Result<Value> {
     let (data, (observations, actions)) = (data(0.0), starts(STARTS));
-    let unending = WorldModelConfig { max_batches: None, patience: u64::MAX, ..config(arguments.width)? };
-    let mut world = WorldModel::<B>::new(&unending, &data, 1.0, Streams::new(0), device);
+    let config = config(arguments.width)?;
+    let mut world = WorldModel::<B>::new(&config, &data, 1.0, Streams::new(0), device);
     let begin = now();
-    world.fit(&data)?;
+    let warm_up = world.whole_fit(&data)?.model_steps;
     world.step(&observations, &actions)?;
     let warm_up_secs = begin.elapsed().as_secs_f64();
-    let (begin, mut epochs) = (now(), 0);
-    while epochs == 0 || begin.elapsed().as_secs_f64() < arguments.secs {
-        world.fit(&data)?;
-        epochs += 1;
+    let (begin, mut batches) = (now(), 0);
+    while batches == 0 || begin.elapsed().as_secs_f64() < arguments.secs {
+        batches = world.whole_fit(&data)?.model_steps - warm_up;
     }
-    let epoch_secs = begin.elapsed().as_secs_f64() / f64::from(epochs);
+    let fit_secs = begin.elapsed().as_secs_f64();
     let (begin, mut imaginations) = (now(), 0);
     while imaginations == 0 || begin.elapsed().as_secs_f64() < arguments.secs / 4.0 {
         world.step(&observations, &actions)?;
         imaginations += 1;
     }
     let step_secs = begin.elapsed().as_secs_f64() / f64::from(imaginations);
-    let held_out = (ROWS as f64 * unending.held_out) as usize;
-    let batches = (ROWS - held_out).div_ceil(unending.batch_size);
     Ok(json!({
-        "kind": "model_speed", "members": unending.members, "layers": unending.hidden.len(), "width": arguments.width,
-        "batch": unending.batch_size, "grad_steps_per_sec": batches as f64 / epoch_secs,
-        "imagined_steps_per_sec": STARTS as f64 / step_secs, "warm_up_secs": warm_up_secs, "timed_epochs": epochs,
+        "kind": "model_speed", "members": config.members, "layers": config.hidden.len(), "width": arguments.width,
+        "batch": config.batch_size, "grad_steps_per_sec": batches as f64 / fit_secs,
+        "imagined_steps_per_sec": STARTS as f64 / step_secs, "warm_up_secs": warm_up_secs, "timed_grad_steps": batches,
     }))
 }

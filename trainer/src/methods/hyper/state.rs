@@ -61,15 +61,6 @@ pub(super) struct Buffers {
     pub(super) to_train_policy: ReplayBuffer,
 }
 
-impl Buffers {
-    /// Room for `steps` imagined steps; where that is less than before the newest stay.
-    pub(super) fn keep_imagined(&mut self, steps: usize) {
-        if self.to_train_policy.capacity() != steps {
-            self.to_train_policy.resize(steps);
-        }
-    }
-}
-
 /// Random streams of the loop itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Draws {

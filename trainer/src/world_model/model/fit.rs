@@ -246,9 +246,8 @@ impl<B: Train> WorldModel<B> {
         true
     }
 
-    /// All epochs of a fit.
-    #[cfg(test)]
-    pub(in crate::world_model) fn whole_fit(&mut self, data: &ModelData) -> Result<FitMetrics> {
+    /// All epochs of a fit; [`WorldModel::fit`] has its errors.
+    pub fn whole_fit(&mut self, data: &ModelData) -> Result<FitMetrics> {
         loop {
             if let Some(metrics) = self.fit(data)? {
                 return Ok(metrics);
