@@ -7,14 +7,16 @@ use std::fs;
 
 #[test]
 fn every_baseline_trains_and_exports() {
-    for (method, figure, learns_a_reward) in [
-        ("iq-learn", "iq_reward_expert", false),
-        ("gail", "approx_kl", true),
-        ("sqil", "critic_loss", false),
-        ("adril", "critic_loss", false),
+    for (method, preset, figure, learns_a_reward) in [
+        ("iq-learn", "fixed", "iq_reward_expert", false),
+        ("gail", "fixed", "approx_kl", true),
+        ("sqil", "fixed", "critic_loss", false),
+        ("adril", "fixed", "critic_loss", false),
+        ("adril", "code", "critic_loss", false),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        hype(folder.path(), &format!("{} --env-steps 1100 -o run", baseline_line(method))).good();
+        let line = format!("{} --preset {preset} --env-steps 1100 -o run", baseline_line(method));
+        hype(folder.path(), &line).good();
         let metrics = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
         let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
         assert!(last[figure].as_f64().unwrap().is_finite(), "{method}: {last}");

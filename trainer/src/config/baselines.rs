@@ -182,6 +182,26 @@ pub struct GailConfig {
 pub struct AdrilConfig {
     /// Environment steps per iteration.
     pub update_every: u64,
+    /// What rewards are divided by.
+    #[serde(default)]
+    pub rewards_divided_by: AdrilDivisor,
+    /// As published: the demonstrations lie once in the learner's replay, and `hybrid.schedule` is not read.
+    #[serde(default)]
+    pub pools_demonstrations: bool,
+    /// As published: from the third iteration on the one before costs nothing yet.
+    #[serde(default)]
+    pub previous_iteration_is_free: bool,
+}
+
+/// What AdRIL's rewards are divided by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdrilDivisor {
+    /// The learner's by the iterations that are over, the expert's by 1 (paper).
+    #[default]
+    Iterations,
+    /// The learner's by its episodes until the running iteration, the expert's by the demonstrations (code).
+    Episodes,
 }
 
 impl SacConfig {

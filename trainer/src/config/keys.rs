@@ -155,6 +155,9 @@ pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
             Some("there are no demonstrations".into())
         }
         "sac" | "td3_bc" => idle_of_learner(name, config),
+        "hybrid" if config.adril.as_ref().is_some_and(|adril| adril.pools_demonstrations) => {
+            Some("the demonstrations lie in the learner's replay (adril.pools_demonstrations)".into())
+        }
         "reward" | "hyper" => idle_of_reward(key, config),
         "world_model" => idle_of_model(name, config),
         "faults" => idle_of_faults(name, config),

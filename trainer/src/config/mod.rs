@@ -13,8 +13,8 @@ mod tests;
 mod validate;
 
 pub use baselines::{
-    AdrilConfig, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows, ObservationMoments,
-    PpoConfig, TimeLimits,
+    AdrilConfig, AdrilDivisor, Divergence, GailConfig, GailReward, IqConfig, IqObjective, IqPenaltyRows,
+    ObservationMoments, PpoConfig, TimeLimits,
 };
 pub use model_based::{
     Acting, HyperConfig, ImaginationConfig, Imagines, Lengths, ModelRate, OutOfBounds, PairSource, ResetSchedule,
@@ -28,6 +28,7 @@ pub use parts::{
 pub use presets::{Named, PROFILES, method_names, methods};
 pub use resolve::{Overrides, check_method, difference, differences, idle_settings, parse_seeds, resolve, settings};
 
+use crate::replay::hybrid::Mix;
 use serde::{Deserialize, Serialize};
 
 /// The resolved configuration of a run, one seed or many.
@@ -122,10 +123,15 @@ impl RunConfig {
         self.imagination.as_ref().is_some_and(|imagination| imagination.reward == RewardSource::Task)
     }
 
-    /// The share of expert rows in the learner's batches; none where the published fault takes it away (td3-bc.md 2).
-    pub fn hybrid_schedule(&self) -> &[Stage] {
+    /// The expert rows in the learner's batches; none where the published fault takes them away (td3-bc.md 2).
+    pub fn mix(&self) -> Mix<'_> {
         let never = self.faults.td3_bc_never_hybrid && self.learner == LearnerKind::Td3Bc;
-        if never { &[] } else { &self.hybrid.schedule }
+        let pooled = self.adril.as_ref().is_some_and(|adril| adril.pools_demonstrations);
+        match (never, pooled) {
+            (true, _) => Mix::Scheduled(&[]),
+            (_, true) => Mix::Pooled,
+            _ => Mix::Scheduled(&self.hybrid.schedule),
+        }
     }
 
     /// The learner's discount.

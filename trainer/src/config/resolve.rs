@@ -4,7 +4,7 @@ use super::keys::{self, Known};
 use super::presets::{overlay, table, unknown};
 use super::{Imagines, RunConfig, Stage, validate};
 use crate::error::{Error, Result};
-use crate::replay::hybrid::split;
+use crate::replay::hybrid::{Mix, split};
 use serde::de::IntoDeserializer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -111,9 +111,10 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
         warnings
             .push("imagined steps are the simulator's: real ones, which nobody counts (imagination.dynamics)".into());
     }
-    let (batch, stages) = (config.rhythm().batch_size, config.hybrid_schedule());
-    if let Some(Stage(start, ..)) =
-        stages.first().filter(|Stage(start, ..)| *start > 0.0 && split(batch, *start).0 == 0)
+    let batch = config.rhythm().batch_size;
+    if let Mix::Scheduled([Stage(start, ..), ..]) = config.mix()
+        && *start > 0.0
+        && split(batch, *start).0 == 0
     {
         warnings
             .push(format!("no batch begins with an expert row: a share of {start} of {batch} rows is less than one"));

@@ -100,7 +100,7 @@ pub(super) fn validate(config: &RunConfig) -> Result<()> {
     check(
         "hybrid.schedule",
         if config.hybrid.schedule.is_empty() { "none" } else { "no share above 0" },
-        mixed || !pays_alone,
+        mixed || !pays_alone || config.adril.as_ref().is_some_and(|adril| adril.pools_demonstrations),
         &format!("a stage with a share above 0: {} pays for expert rows alone", config.method),
     )?;
     let mut entered = 0;

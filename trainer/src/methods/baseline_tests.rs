@@ -10,6 +10,7 @@ use super::sqil::Sqil;
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::envs::{World, WorldConfig};
 use crate::nn::Cpu;
+use crate::reward::Origin;
 use crate::reward::discriminator::Pairs;
 use crate::run::rng::Streams;
 
@@ -81,7 +82,9 @@ fn every_method_continues_bit_for_bit() {
     continues_bit_for_bit(|| iq(&["iq.warmup_steps=100"]), 3);
     continues_bit_for_bit(|| gail(&[]), 2);
     continues_bit_for_bit(sqil, 3);
-    continues_bit_for_bit(|| adril(&["adril.update_every=128"]), 3);
+    let published = ["adril.rewards_divided_by=episodes", "adril.pools_demonstrations=true"];
+    continues_bit_for_bit(|| adril(&[&["adril.update_every=128"], &published[..]].concat()), 3);
+    continues_bit_for_bit(|| adril(&["adril.update_every=128", "adril.previous_iteration_is_free=true"]), 3);
 }
 
 #[test]
@@ -105,13 +108,35 @@ fn time_limits_are_ends_only_as_published() {
     }
 }
 
+/// Iterations of 128 steps, two pieces of 64; Pendulum's episodes have 200 steps.
 #[test]
-fn adril_counts_its_iterations() {
-    let mut adril = adril(&["adril.update_every=128"]);
-    for (piece, iteration) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
-        adril.advance().unwrap();
-        assert_eq!(adril.iteration(), iteration, "after {piece} pieces of 64 steps");
+fn adril_pays_by_iterations_or_as_published() {
+    let labels = |pieces: usize, switches: &[&str]| {
+        let mut adril = adril(&[&["adril.update_every=128"], switches].concat());
+        (0..pieces).for_each(|_| drop(adril.advance().unwrap()));
+        adril.labels()
+    };
+    for (pieces, k, newest) in [(1, 0, 64), (2, 1, 0), (3, 1, 64), (4, 2, 0), (7, 3, 64)] {
+        assert_eq!(labels(pieces, &[]), [Origin::adril(1, k, newest)], "after {pieces} pieces");
     }
+    let free = ["adril.previous_iteration_is_free=true"];
+    for (pieces, k, newest) in [(1, 0, 64), (2, 1, 0), (3, 1, 64), (4, 2, 128), (5, 2, 192), (6, 3, 128)] {
+        assert_eq!(labels(pieces, &free), [Origin::adril(1, k, newest)], "free, after {pieces} pieces");
+    }
+    let episodes = ["adril.rewards_divided_by=episodes"];
+    // Of the episodes that end in steps 200, 400 and 600 those count which lie before steps 128, 256, 384, 512 and 640.
+    for (pieces, ended, newest) in [(3, 0, 64), (4, 1, 0), (7, 1, 64), (8, 2, 0), (10, 3, 0)] {
+        let expected = Origin::adril(1, ended, newest);
+        assert_eq!(labels(pieces, &episodes), [expected], "by episodes, after {pieces} pieces");
+    }
+}
+
+/// Demonstrations that lie in the learner's replay: 200 rows of them beside 64, then beside 128.
+#[test]
+fn adrils_pooled_demonstrations_thin_out() {
+    let mut adril = adril(&["adril.pools_demonstrations=true"]);
+    let mut ratio = || adril.advance().unwrap()[0].expert_ratio;
+    assert_eq!([ratio(), ratio()], [Some(200.0 / 264.0), Some(200.0 / 328.0)]);
 }
 
 #[test]

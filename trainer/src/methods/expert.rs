@@ -7,6 +7,7 @@ use crate::envs::{StepCounts, WorldConfig};
 use crate::error::Result;
 use crate::nn::Train;
 use crate::replay::ReplayBuffer;
+use crate::replay::hybrid::Mix;
 use crate::reward::Reward;
 use crate::run::rng::Streams;
 use serde::Serialize;
@@ -38,7 +39,7 @@ impl<B: Train> Method for Expert<B> {
         let mut sac = None;
         for _ in 0..PIECE.div_ceil(self.config.sac.train_every) {
             self.learner.collect()?;
-            sac = self.learner.improve(&Reward::Task, &self.no_expert, &[]);
+            sac = self.learner.improve(&Reward::Task, &self.no_expert, Mix::Scheduled(&[]));
         }
         Ok(self.learner.reports(sac.as_deref(), None))
     }

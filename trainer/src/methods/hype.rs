@@ -114,7 +114,7 @@ impl<B: Train> Hype<B> {
             return Ok(self.learner.clone_expert(&reward, &self.expert.rows));
         }
         self.learner.collect()?;
-        Ok(self.learner.improve(&reward, &self.expert.rows, self.config.hybrid_schedule()))
+        Ok(self.learner.improve(&reward, &self.expert.rows, self.config.mix()))
     }
 
     /// Whole episodes of the policy as it stands, in an environment of their own. Noise as in training: the policy samples.
@@ -163,7 +163,8 @@ impl<B: Train> Method for Hype<B> {
         } else {
             None
         };
-        let mut reports = self.learner.reports(policy.as_deref(), Some(self.config.hybrid_schedule()));
+        let expert_ratio = self.learner.expert_ratio(self.config.mix(), &self.expert.rows);
+        let mut reports = self.learner.reports(policy.as_deref(), Some(expert_ratio));
         for (report, figures) in reports.iter_mut().zip(discriminator.into_iter().flatten()) {
             report.discriminator = Some(figures);
         }

@@ -298,7 +298,7 @@ impl<B: Train> Hyper<B> {
         if self.buffers.to_train_policy.len() < rhythm.batch_size {
             return None;
         }
-        let is_hybrid = !self.config.hybrid_schedule().is_empty();
+        let is_hybrid = self.config.mix().has_expert();
         let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
         let (mut measured, mut left) = (None, rhythm.grad_steps);
         while left > 0 {
@@ -324,11 +324,11 @@ impl<B: Train> Hyper<B> {
     /// Rows for `steps` batches, and the sizes of those.
     fn draw_rows(&mut self, steps: u64) -> (Rows, Vec<usize>) {
         let (expert, imagined) = (&self.buffers.to_start_from_expert.rows, &self.buffers.to_train_policy);
-        let (size, schedule) = (self.config.rhythm().batch_size, self.config.hybrid_schedule());
+        let (size, mix) = (self.config.rhythm().batch_size, self.config.mix());
         let mut rows = Rows::default();
         let batches = self.progress.grad_steps..self.progress.grad_steps + steps;
         let stream = &mut self.draws.rows;
-        let draw = |batch| hybrid::sample_into(expert, imagined, schedule, batch, size, stream, &mut rows);
+        let draw = |batch| hybrid::sample_into(expert, imagined, mix, batch, size, stream, &mut rows);
         let sizes = batches.map(draw).collect();
         if self.discriminator.is_some() {
             // Demonstrated rows carry no penalty.

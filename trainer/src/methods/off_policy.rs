@@ -9,7 +9,8 @@ use crate::learners::block::Block;
 use crate::learners::learner::{Learner, LearnerMetrics, LearnerRecord};
 use crate::learners::td3_bc::Objective;
 use crate::nn::Train;
-use crate::replay::{ReplayBuffer, Rows, Transition, hybrid};
+use crate::replay::hybrid::{self, Mix};
+use crate::replay::{ReplayBuffer, Rows, Transition};
 use crate::reward::Reward;
 use crate::run::parallel;
 use crate::run::rng::{Stream, Streams};
@@ -20,7 +21,7 @@ use std::ops::Range;
 const CLONING_PIECE: u64 = 250;
 
 /// Every row is the expert's.
-const EXPERT_ONLY: [Stage; 1] = [Stage(1.0, 1.0, u64::MAX)];
+const EXPERT_ONLY: Mix<'static> = Mix::Scheduled(&[Stage(1.0, 1.0, u64::MAX)]);
 
 /// A policy learner of stacked seeds, each with its environment and its replay buffer.
 pub struct OffPolicy<B: Train> {
@@ -107,14 +108,19 @@ impl<B: Train> OffPolicy<B> {
         self.seeds.len()
     }
 
-    /// Each seed's report on the last gradient steps, whose batches held expert rows by `schedule` if there are any.
-    pub fn reports(&self, figures: Option<&[LearnerMetrics]>, schedule: Option<&[Stage]>) -> Vec<Report> {
+    /// The expected share of expert rows in the batches that come next.
+    pub fn expert_ratio(&self, mix: Mix<'_>, expert: &ReplayBuffer) -> f64 {
+        mix.expert_ratio(self.progress.grad_steps, expert.len(), self.seeds[0].replay.len())
+    }
+
+    /// Each seed's report on the last gradient steps, and the share of expert rows, where the method has such.
+    pub fn reports(&self, figures: Option<&[LearnerMetrics]>, expert_ratio: Option<f64>) -> Vec<Report> {
         let of_seed = |seed: usize| Report {
             env_steps: self.progress.env_steps,
             grad_steps: self.progress.grad_steps + self.progress.cloning_steps,
             sac: figures.and_then(|figures| figures[seed].sac()),
             td3_bc: figures.and_then(|figures| figures[seed].td3_bc()),
-            expert_ratio: schedule.map(|stages| hybrid::expert_ratio(stages, self.progress.grad_steps)),
+            expert_ratio,
             ..Report::default()
         };
         (0..self.seeds()).map(of_seed).collect()
@@ -138,43 +144,45 @@ impl<B: Train> OffPolicy<B> {
     }
 
     /// Takes the next `train_every` environment steps of every seed (fewer at the end of the budget): uniform random ones
-    /// while exploring, the policy's own afterwards.
-    pub fn collect(&mut self) -> Result<()> {
+    /// while exploring, the policy's own afterwards. Returns how many episodes of each seed ended.
+    pub fn collect(&mut self) -> Result<Vec<u64>> {
         let steps = self.rhythm.train_every.min(self.config.env_steps - self.progress.env_steps);
         let explores = self.rhythm.exploration_steps.saturating_sub(self.clock());
         let (policies, timeouts_are_terminal, faults) =
             (self.policy.policies(), self.rhythm.timeouts_are_terminal, self.config.faults);
-        let lived = parallel::each(&mut self.seeds, |seed, experience| -> Result<()> {
+        let ended = parallel::each(&mut self.seeds, |seed, experience| -> Result<u64> {
+            let mut ended = 0;
             for step in 0..steps {
                 let purpose = if step < explores { Purpose::Exploration } else { Purpose::Policy };
-                experience.step(purpose, timeouts_are_terminal, faults, |observation, noise| {
+                let ending = experience.step(purpose, timeouts_are_terminal, faults, |observation, noise| {
                     policies[seed].act(observation, Some(noise))
                 })?;
+                ended += u64::from(ending != Ending::Continues);
             }
-            Ok(())
+            Ok(ended)
         });
-        lived.into_iter().collect::<Result<()>>()?;
+        let ended = ended.into_iter().collect::<Result<_>>()?;
         self.progress.env_steps += steps;
         self.progress.iteration_steps += steps;
-        Ok(())
+        Ok(ended)
     }
 
     /// Takes the gradient steps that follow [`OffPolicy::collect`], each on a fresh batch labelled by `reward`: expert
-    /// rows by `schedule`, the rest from replay. Returns what the last one measured of each seed; nothing while exploring.
+    /// rows by `mix`, the rest from replay. Returns what the last one measured of each seed; nothing while exploring.
     pub fn improve(
         &mut self,
         reward: &Reward<'_, B>,
         expert: &ReplayBuffer,
-        schedule: &[Stage],
+        mix: Mix<'_>,
     ) -> Option<Vec<LearnerMetrics>> {
         if self.clock() <= self.rhythm.exploration_steps {
             return None;
         }
-        let is_hybrid = !schedule.is_empty() && !expert.is_empty();
+        let is_hybrid = mix.has_expert() && !expert.is_empty();
         let objective = if is_hybrid { Objective::ValueAndCloning } else { Objective::Value };
         let batches = self.progress.grad_steps..self.progress.grad_steps + self.rhythm.grad_steps;
         self.progress.grad_steps = batches.end;
-        self.learn(reward, expert, schedule, objective, batches)
+        self.learn(reward, expert, mix, objective, batches)
     }
 
     /// Whether cloning comes next: TD3+BC's first `bc_steps`, before any environment step.
@@ -187,14 +195,14 @@ impl<B: Train> OffPolicy<B> {
         let end = self.config.td3_bc().map_or(0, |td3_bc| td3_bc.bc_steps);
         let batches = self.progress.cloning_steps..end.min(self.progress.cloning_steps + CLONING_PIECE);
         self.progress.cloning_steps = batches.end;
-        self.learn(reward, expert, &EXPERT_ONLY, Objective::Cloning, batches)
+        self.learn(reward, expert, EXPERT_ONLY, Objective::Cloning, batches)
     }
 
     fn learn(
         &mut self,
         reward: &Reward<'_, B>,
         expert: &ReplayBuffer,
-        schedule: &[Stage],
+        mix: Mix<'_>,
         objective: Objective,
         batches: Range<u64>,
     ) -> Option<Vec<LearnerMetrics>> {
@@ -203,7 +211,7 @@ impl<B: Train> OffPolicy<B> {
         let (mut metrics, mut begin) = (None, batches.start);
         while begin < end {
             let steps = (end - begin).min(self.steps_per_transfer as u64);
-            let (rows, sizes, pulled) = self.draw(begin..begin + steps, reward, expert, schedule, pull.as_ref());
+            let (rows, sizes, pulled) = self.draw(begin..begin + steps, reward, expert, mix, pull.as_ref());
             let noise = self.policy.draw_noise(&sizes, pull.as_ref().map_or(0, |pull| pull.batch_size));
             let block = Block::new(rows, sizes, &self.device);
             let pulled = pull.as_ref().map(|pull| {
@@ -235,7 +243,7 @@ impl<B: Train> OffPolicy<B> {
         batches: Range<u64>,
         reward: &Reward<'_, B>,
         expert: &ReplayBuffer,
-        schedule: &[Stage],
+        mix: Mix<'_>,
         pull: Option<&BcRegConfig>,
     ) -> (Vec<Rows>, Vec<usize>, Vec<Rows>) {
         let (size, from_replay) = (self.rhythm.batch_size, self.config.faults.bc_reg_rows_from_replay);
@@ -243,7 +251,7 @@ impl<B: Train> OffPolicy<B> {
             let (mut rows, mut pulled) = (Rows::default(), Rows::default());
             let Experience { replay, rows: stream, .. } = experience;
             let draw = |batch| {
-                let size = hybrid::sample_into(expert, replay, schedule, batch, size, stream, &mut rows);
+                let size = hybrid::sample_into(expert, replay, mix, batch, size, stream, &mut rows);
                 if let Some(pull) = pull {
                     let source = if from_replay { &*replay } else { expert };
                     source.sample_into(pull.batch_size, stream, &mut pulled);
@@ -255,7 +263,7 @@ impl<B: Train> OffPolicy<B> {
         });
         let (rows, mut sizes): (Vec<_>, Vec<Vec<usize>>) = drawn.into_iter().unzip();
         let (mut rows, pulled): (Vec<Rows>, Vec<Rows>) = rows.into_iter().unzip();
-        rows.iter_mut().for_each(|rows| reward.mark(rows));
+        rows.iter_mut().enumerate().for_each(|(seed, rows)| reward.mark(seed, rows));
         (rows, sizes.swap_remove(0), pulled)
     }
 
@@ -322,14 +330,14 @@ pub(super) fn same_moment<T: PartialEq + std::fmt::Debug>(found: impl Iterator<I
 }
 
 impl Experience {
-    /// One environment step with a random action or the policy's, remembered.
+    /// One environment step with a random action or the policy's, remembered; whether the episode ended there.
     fn step(
         &mut self,
         purpose: Purpose,
         timeouts_are_terminal: bool,
         faults: FaultsConfig,
         act: impl Fn(&[f32], &mut Stream) -> Vec<f32>,
-    ) -> Result<()> {
+    ) -> Result<Ending> {
         if std::mem::take(&mut self.needs_reset) {
             self.world.reset()?;
         }
@@ -356,6 +364,6 @@ impl Experience {
                 Ending::Truncated => timeouts_are_terminal,
             },
         });
-        Ok(())
+        Ok(step.ending)
     }
 }

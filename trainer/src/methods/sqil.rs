@@ -46,9 +46,10 @@ impl<B: Train> Method for Sqil<B> {
 
     fn advance(&mut self) -> Result<Vec<Report>> {
         self.learner.collect()?;
-        let schedule = &self.config.hybrid.schedule;
-        let sac = self.learner.improve(&Reward::ByOrigin(Origin::SQIL), &self.expert.rows, schedule);
-        Ok(self.learner.reports(sac.as_deref(), Some(schedule)))
+        let labels = vec![Origin::SQIL; self.learner.seeds()];
+        let sac = self.learner.improve(&Reward::ByOrigin(&labels), &self.expert.rows, self.config.mix());
+        let expert_ratio = self.learner.expert_ratio(self.config.mix(), &self.expert.rows);
+        Ok(self.learner.reports(sac.as_deref(), Some(expert_ratio)))
     }
 
     fn counts(&self, seed: usize) -> StepCounts {

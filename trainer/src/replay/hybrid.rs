@@ -1,8 +1,44 @@
-//! Hybrid batches: a scheduled share of expert rows, the rest from the learner's own experience.
+//! Hybrid batches: expert rows beside the learner's own experience.
 
 use super::{ReplayBuffer, Rows};
 use crate::config::Stage;
 use crate::run::rng::Stream;
+
+/// How expert rows come into a batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Mix<'a> {
+    /// Their share follows stages; none: no expert rows.
+    Scheduled(&'a [Stage]),
+    /// They lie among the learner's rows and are drawn as often as any of those: fewer and fewer as it plays.
+    Pooled,
+}
+
+impl Mix<'_> {
+    /// Whether there can be expert rows.
+    pub fn has_expert(self) -> bool {
+        !matches!(self, Self::Scheduled([]))
+    }
+
+    /// The expected share of expert rows after `batches` sampled batches, where so many rows of both are stored.
+    pub fn expert_ratio(self, batches: u64, expert_rows: usize, learner_rows: usize) -> f64 {
+        match self {
+            Self::Scheduled(stages) => expert_ratio(stages, batches),
+            Self::Pooled => expert_rows as f64 / (expert_rows + learner_rows).max(1) as f64,
+        }
+    }
+
+    /// Rows from expert and learner for a batch of `size`.
+    fn deal(self, batches: u64, size: usize, rows: (usize, usize), rng: &mut Stream) -> (usize, usize) {
+        match (self, rows) {
+            (_, (0, _)) | (Self::Scheduled([]), _) => (0, size),
+            (Self::Scheduled(stages), _) => split(size, expert_ratio(stages, batches)),
+            (Self::Pooled, (expert, learner)) => {
+                let from_expert = (0..size).filter(|_| rng.index(expert + learner) < expert).count();
+                (from_expert, size - from_expert)
+            }
+        }
+    }
+}
 
 /// Share ρ of expert rows after `batches` sampled batches: linear within each stage from where the stage before ended
 /// (garage `sampling_schedule`). No stages: no expert rows.
@@ -30,15 +66,14 @@ pub fn split(size: usize, ratio: f64) -> (usize, usize) {
 pub fn sample_into(
     expert: &ReplayBuffer,
     learner: &ReplayBuffer,
-    stages: &[Stage],
+    mix: Mix<'_>,
     batches: u64,
     size: usize,
     rng: &mut Stream,
     rows: &mut Rows,
 ) -> usize {
     let before = rows.len();
-    let (from_expert, from_learner) =
-        if expert.is_empty() || stages.is_empty() { (0, size) } else { split(size, expert_ratio(stages, batches)) };
+    let (from_expert, from_learner) = mix.deal(batches, size, (expert.len(), learner.len()), rng);
     expert.sample_into(from_expert, rng, rows);
     rows.ages[before..].fill(None);
     learner.sample_into(from_learner, rng, rows);
@@ -53,10 +88,14 @@ mod tests {
     use crate::reward::{Origin, Reward};
     use crate::run::rng::Streams;
 
-    /// Rows whose observation is `mark`.
+    /// Eight rows whose observation is `mark`.
     fn marked(mark: f32) -> ReplayBuffer {
-        let mut buffer = ReplayBuffer::new(8, 1, 1);
-        for _ in 0..8 {
+        rows_of(mark, 8)
+    }
+
+    fn rows_of(mark: f32, count: usize) -> ReplayBuffer {
+        let mut buffer = ReplayBuffer::new(count, 1, 1);
+        for _ in 0..count {
             let (observation, next_observation) = (&[mark], &[mark]);
             let (action_unit, task_reward) = (&[0.0], f32::NAN);
             buffer.push(Transition { observation, action_unit, task_reward, next_observation, terminated: false });
@@ -70,16 +109,32 @@ mod tests {
         let mut rng = Streams::new(0).stream("test");
         let mut rows = Rows::default();
         learner.sample_into(2, &mut rng, &mut rows);
-        let mut draw = |stages: &[Stage]| sample_into(&expert, &learner, stages, 0, 256, &mut rng, &mut rows);
+        let mut draw =
+            |stages: &[Stage]| sample_into(&expert, &learner, Mix::Scheduled(stages), 0, 256, &mut rng, &mut rows);
         assert_eq!((draw(&[Stage(0.2, 0.2, 10)]), draw(&[])), (255, 256));
         let marks = [(-1.0, 2), (1.0, 51), (-1.0, 204 + 256)].map(|(mark, count)| vec![mark; count]).concat();
         assert_eq!(rows.observations, marks);
         let known: Vec<bool> = rows.ages.iter().map(Option::is_none).collect();
         assert_eq!(known, marks.iter().map(|mark| *mark == 1.0).collect::<Vec<_>>());
-        Reward::<Cpu>::ByOrigin(Origin::SQIL).mark(&mut rows);
+        Reward::<Cpu>::ByOrigin(&[Origin::SQIL]).mark(0, &mut rows);
         assert_eq!(rows.task_rewards, marks.iter().map(|mark| mark.max(0.0)).collect::<Vec<_>>());
-        Reward::<Cpu>::ByOrigin(Origin::adril(4, 0)).mark(&mut rows);
+        Reward::<Cpu>::ByOrigin(&[Origin::adril(1, 4, 0)]).mark(0, &mut rows);
         assert_eq!(rows.task_rewards, marks.iter().map(|mark| mark.max(-0.25)).collect::<Vec<_>>());
+    }
+
+    /// A twentieth of the pool is the expert's, and so of what is drawn: 1,000 of 20,000 rows, give or take 31.
+    #[test]
+    fn pooled_rows_are_drawn_as_often_as_any() {
+        let (expert, learner) = (rows_of(1.0, 5), rows_of(-1.0, 95));
+        let mut rng = Streams::new(0).stream("test");
+        let mut rows = Rows::default();
+        let drawn = sample_into(&expert, &learner, Mix::Pooled, 0, 20_000, &mut rng, &mut rows);
+        let of_expert = rows.ages.iter().filter(|age| age.is_none()).count();
+        assert_eq!((drawn, rows.observations.iter().filter(|mark| **mark == 1.0).count()), (20_000, of_expert));
+        assert!((875..=1_125).contains(&of_expert), "{of_expert}");
+        assert_eq!(Mix::Pooled.expert_ratio(7, expert.len(), learner.len()), 0.05);
+        assert_eq!(sample_into(&ReplayBuffer::new(1, 1, 1), &learner, Mix::Pooled, 0, 9, &mut rng, &mut rows), 9);
+        assert!(rows.ages[20_000..].iter().all(Option::is_some), "nobody demonstrated anything");
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub enum Reward<'a, B: Train> {
     Task,
     /// `r(s, a) = -f(s, a)` of the discriminator as it stands now.
     Learned(&'a Discriminator<B>),
-    /// A constant by the row's origin: SQIL and AdRIL.
-    ByOrigin(Origin),
+    /// A constant by the row's origin, seed by seed: SQIL and AdRIL.
+    ByOrigin(&'a [Origin]),
 }
 
 /// Rewards by where a row comes from.
@@ -41,11 +41,10 @@ impl Origin {
     /// Soft Q imitation learning (Reddy et al. 2019): 1 for the expert, 0 for the learner.
     pub const SQIL: Self = Self { expert: 1.0, earlier: 0.0, newest: 0.0, newest_rows: 0 };
 
-    /// Adversarial reward-moment imitation learning (Swamy et al. 2021) in iteration `iteration` (from 0), begun
-    /// `iteration_steps` stored rows ago: 1 for the expert, 0 for the current iteration's rows, `-1/k` for those of the `k`
-    /// iterations before.
-    pub fn adril(iteration: u64, iteration_steps: u64) -> Self {
-        Self { expert: 1.0, earlier: -1.0 / iteration.max(1) as f32, newest: 0.0, newest_rows: iteration_steps }
+    /// Adversarial reward-moment imitation learning (Swamy et al. 2021): `1/n` for the expert's rows, of which there are `n`
+    /// of what rewards are counted by, 0 for the learner's newest, `-1/m` for its earlier ones, of `m`. Nothing earlier: 1.
+    pub fn adril(n: u64, m: u64, newest_rows: u64) -> Self {
+        Self { expert: 1.0 / n.max(1) as f32, earlier: -1.0 / m.max(1) as f32, newest: 0.0, newest_rows }
     }
 
     /// The reward of each row.
@@ -71,10 +70,10 @@ impl<B: Train> Reward<'_, B> {
         }
     }
 
-    /// Puts rewards into sampled rows where their origin alone decides; on the host, where it is known.
-    pub fn mark(&self, rows: &mut Rows) {
-        if let Self::ByOrigin(origin) = self {
-            rows.task_rewards = origin.rewards(rows);
+    /// Puts rewards into the rows sampled for a seed where their origin alone decides; on the host, where it is known.
+    pub fn mark(&self, seed: usize, rows: &mut Rows) {
+        if let Self::ByOrigin(origins) = self {
+            rows.task_rewards = origins[seed].rewards(rows);
         }
     }
 }

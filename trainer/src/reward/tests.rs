@@ -191,13 +191,14 @@ fn fixed_rewards_follow_where_a_row_comes_from() {
         ..Rows::default()
     };
     let mut mark = |origin| {
-        Reward::<Cpu>::ByOrigin(origin).mark(&mut rows);
+        Reward::<Cpu>::ByOrigin(&[Origin::SQIL, origin]).mark(1, &mut rows);
         rows.task_rewards.clone()
     };
     assert_eq!(mark(Origin::SQIL), [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     let quarter = -0.25;
-    assert_eq!(mark(Origin::adril(4, 2)), [1.0, 0.0, quarter, 1.0, 0.0, quarter, quarter]);
-    assert_eq!(mark(Origin::adril(0, 6)), mark(Origin::SQIL), "the first iteration has none before it");
+    assert_eq!(mark(Origin::adril(1, 4, 2)), [1.0, 0.0, quarter, 1.0, 0.0, quarter, quarter]);
+    assert_eq!(mark(Origin::adril(2, 4, 3)), [0.5, 0.0, quarter, 0.5, 0.0, 0.0, quarter]);
+    assert_eq!(mark(Origin::adril(1, 0, 6)), mark(Origin::SQIL), "the first iteration has none before it");
 }
 
 /// Expert and learner differ in the second channel alone, which moves 20,000 times less than the first: in the channels' own units
