@@ -68,7 +68,7 @@ fn a_reward_that_guides_step_by_step_closes_the_gap() {
         for method in [Method::Mm, Method::Hype, Method::Filter] {
             let points = measure(actions, DEPTHS, method, RewardClass::PerStep, 100);
             assert!(power(&points).slope < 1.5, "{method:?}: {:?} of {points:?}", power(&points));
-            // A few tries for each of H actions: all methods are within one factor of another, whatever the depth.
+            // A few tries for each of H actions, which is linear in H.
             let most = |p: &Measured| (2 * actions * p.tree.depth) as f64;
             assert!(points.iter().all(|p| p.episodes <= most(p)), "{method:?}: {points:?}");
         }

@@ -1,5 +1,5 @@
 //! Experts that come with the program. Each was made by `hype expert`; the `.json` beside its file has the command, the
-//! seed, the commit where the build was told, and its score on fresh episodes.
+//! seed, the commit where the build was told, its score on fresh episodes, and the file's digest.
 
 use crate::error::{Error, Result};
 
@@ -81,6 +81,7 @@ pub fn expert(task: &str) -> Result<&'static Expert> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::files::sha256;
 
     #[test]
     fn shipped_experts_are_good_and_certified() {
@@ -94,7 +95,10 @@ mod tests {
             ("pendulum", -200.0),
             ("walker2d", 4000.0),
         ] {
-            assert!(expert(task).unwrap().mean_return().unwrap() >= least, "{task}");
+            let expert = expert(task).unwrap();
+            assert!(expert.mean_return().unwrap() >= least, "{task}");
+            let certificate: serde_json::Value = serde_json::from_str(expert.certificate).unwrap();
+            assert_eq!(certificate["sha256"], sha256(expert.onnx), "{task}: the certificate is another file's");
         }
         let text = expert("humanoid-truncated").unwrap_err().to_string();
         assert!(

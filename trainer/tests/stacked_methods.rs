@@ -5,6 +5,7 @@ mod common;
 
 use common::{config, expert, game};
 use trainer::methods::Method;
+use trainer::methods::adril::Adril;
 use trainer::methods::bc::Bc;
 use trainer::nn::Cpu;
 
@@ -32,6 +33,9 @@ fn compare<M: Method>(name: &str, pieces: usize, build: impl Fn(&[u64]) -> M) {
 fn stacked_seeds_of_each_method_learn_as_they_would_alone() {
     let cloning = config("bc", &[]);
     compare("bc", 2, |seeds| Bc::<Cpu>::new(&cloning, expert(), seeds, &Default::default()));
+    let labelled = config("adril", &["adril.rewards_divided_by=episodes", "adril.update_every=64"]);
+    let labels = labelled.adril.as_ref().unwrap();
+    compare("adril", 4, |seeds| Adril::<Cpu>::new(&labelled, labels, expert(), seeds, &Default::default()).unwrap());
     let td3_bc = ["learner=td3-bc", "td3_bc.bc_steps=10", "reward.update_every=20"];
     for (method, set, pieces) in [("hype-resets", &td3_bc[..], 30), ("bc-reg", &td3_bc[..], 30), ("bc-reg", &[], 3)] {
         let config = config(method, set);

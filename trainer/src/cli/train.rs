@@ -300,6 +300,7 @@ pub fn write_expert(run: &Path, file: &Path) -> Result<super::evaluate::Evaluati
         "return_std": evaluation.std_return,
         "return_episodes": REPORT_EPISODES,
         "return_seed": REPORT_SEED,
+        "sha256": run::files::sha256(&bytes),
     });
     let mut text = serde_json::to_string_pretty(&certificate)
         .map_err(|e| Error::system("cannot encode the expert's provenance").source(e))?;

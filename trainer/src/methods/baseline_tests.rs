@@ -51,7 +51,9 @@ fn sqil() -> Sqil<Cpu> {
 
 fn adril(more: &[&str]) -> Adril<Cpu> {
     let config = configured("adril", &SMALL, more);
-    Adril::new(&config, config.adril.as_ref().unwrap(), expert(), &[3], &Default::default()).unwrap()
+    let mut two_episodes = expert();
+    two_episodes.segments = vec![0..100, 100..200];
+    Adril::new(&config, config.adril.as_ref().unwrap(), two_episodes, &[3], &Default::default()).unwrap()
 }
 
 /// Everything of a method, as a checkpoint has it.
@@ -83,8 +85,8 @@ fn every_method_continues_bit_for_bit() {
     continues_bit_for_bit(|| gail(&[]), 2);
     continues_bit_for_bit(sqil, 3);
     let published = ["adril.rewards_divided_by=episodes", "adril.pools_demonstrations=true"];
-    continues_bit_for_bit(|| adril(&[&["adril.update_every=128"], &published[..]].concat()), 3);
-    continues_bit_for_bit(|| adril(&["adril.update_every=128", "adril.previous_iteration_is_free=true"]), 3);
+    continues_bit_for_bit(|| adril(&[&["adril.update_every=128"], &published[..]].concat()), 5);
+    continues_bit_for_bit(|| adril(&["adril.update_every=128", "adril.previous_iteration_is_free=true"]), 5);
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn adril_pays_by_iterations_or_as_published() {
     let episodes = ["adril.rewards_divided_by=episodes"];
     // Of the episodes that end in steps 200, 400 and 600 those count which lie before steps 128, 256, 384, 512 and 640.
     for (pieces, ended, newest) in [(3, 0, 64), (4, 1, 0), (7, 1, 64), (8, 2, 0), (10, 3, 0)] {
-        let expected = Origin::adril(1, ended, newest);
+        let expected = Origin::adril(2, ended, newest);
         assert_eq!(labels(pieces, &episodes), [expected], "by episodes, after {pieces} pieces");
     }
 }
@@ -137,6 +139,8 @@ fn adrils_pooled_demonstrations_thin_out() {
     let mut adril = adril(&["adril.pools_demonstrations=true"]);
     let mut ratio = || adril.advance().unwrap()[0].expert_ratio;
     assert_eq!([ratio(), ratio()], [Some(200.0 / 264.0), Some(200.0 / 328.0)]);
+    let learned = |pooled: &str| run(&mut self::adril(&[pooled]), 2);
+    assert_ne!(learned("adril.pools_demonstrations=true"), learned("adril.pools_demonstrations=false"));
 }
 
 #[test]

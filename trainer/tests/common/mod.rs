@@ -29,7 +29,7 @@ pub(crate) fn demonstrations() -> &'static Demonstrations {
 
 pub(crate) fn config(method: &str, set: &[&str]) -> RunConfig {
     let mut all = vec!["sac.hidden=[8]", "sac.batch_size=8"];
-    if method != "bc" {
+    if !["bc", "adril"].contains(&method) {
         let small =
             ["reward.hidden=[8]", "reward.batch_size=16", "reward.update_every=128", "reward.rollout_episodes=1"];
         all.extend(small);
