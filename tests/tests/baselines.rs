@@ -15,7 +15,7 @@ fn every_baseline_trains_and_exports() {
         ("adril", "code", "critic_loss", false),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let line = format!("{} --preset {preset} --env-steps 1100 -o run", baseline_line(method));
+        let line = format!("{} --demos-limit 5 --preset {preset} --env-steps 1100 -o run", baseline_line(method));
         hype(folder.path(), &line).good();
         let metrics = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
         let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
