@@ -42,7 +42,7 @@ impl Mix<'_> {
 
 /// Share ρ of expert rows after `batches` sampled batches: linear within each stage from where the stage before ended
 /// (garage `sampling_schedule`). No stages: no expert rows.
-pub fn expert_ratio(stages: &[Stage], batches: u64) -> f64 {
+fn expert_ratio(stages: &[Stage], batches: u64) -> f64 {
     let mut entered = 0;
     let mut ratio = 0.0;
     for Stage(start, end, until) in stages.iter().copied() {
