@@ -207,7 +207,7 @@ impl<B: Train> Hyper<B> {
         let expert = &self.buffers.to_start_from_expert.rows;
         self.buffers.to_fit_model.push_real(transition, expert, &mut self.draws.accompany);
         self.progress.env_steps += 1;
-        self.progress.fresh_steps += 1;
+        self.progress.fresh_steps += u64::from(purpose == Purpose::Policy);
         Ok(())
     }
 

@@ -135,6 +135,24 @@ fn a_world_made_worse_strays_by_the_noise_asked_for() {
     assert!((0.23..0.27).contains(&added), "{added}");
 }
 
+/// TS1 deals the rows to the elites and gathers what they say: each row gets its own future and reward, no neighbour's.
+#[test]
+fn every_imagined_row_is_its_own() {
+    let data = linear_data(2000, 5);
+    let mut world = model(&WorldModelConfig { batch_size: 64, ..small() }, &data);
+    world.whole_fit(&data).unwrap();
+    // 301 do not come out even among three elites.
+    let states: Vec<[f32; 2]> = (0..301).map(|row| row as f32 / 100.0 - 1.5).map(|x| [x, -x]).collect();
+    let actions: Vec<f32> = (0..301).map(|row| if row % 2 == 0 { 0.8 } else { -0.8 }).collect();
+    let imagined = world.step(&states.concat(), &actions).unwrap();
+    for (row, (next, reward)) in imagined.next_observations.chunks(2).zip(&imagined.task_rewards).enumerate() {
+        let expected = linear_step(states[row], actions[row], None);
+        let far = next.iter().zip(expected).map(|(next, expected)| (next - expected).abs()).fold(0.0, f32::max);
+        assert!(far < 0.7, "row {row}: {next:?}, not {expected:?}");
+        assert!((reward + states[row][0]).abs() < 0.5, "row {row}: {reward} in {:?}", states[row]);
+    }
+}
+
 #[test]
 fn a_fitted_world_steps_as_the_true_one() {
     let data = linear_data(4000, 5);
@@ -216,16 +234,34 @@ fn patience_lasts_for_its_epochs_and_its_batches() {
     }
 }
 
+/// A fit that improves nothing by as much as is asked for is kept: what is new is learned, however little it gains.
 #[test]
-fn members_take_back_their_best_parameters() {
+fn a_fit_without_improvement_is_not_undone() {
     let data = linear_data(400, 7);
-    // A learning rate far too high: every epoch is worse than the start, and nothing may be left of them.
-    let wild = WorldModelConfig { learning_rate: 3.0, patience: 2, ..small() };
-    let mut world = model(&wild, &data);
-    let before = world.params();
-    let found = world.whole_fit(&data).unwrap();
-    assert_eq!(found.model_epochs, 2, "patience");
-    assert!(world.params() == before, "the parameters are those from before");
+    let of = |learning_rate, max_batches| {
+        let config = WorldModelConfig {
+            improvement: 0.9999,
+            patience: 2,
+            batch_size: 320,
+            learning_rate,
+            max_batches,
+            ..small()
+        };
+        let mut world = model(&config, &data);
+        let found = world.whole_fit(&data).unwrap();
+        (found, world.params())
+    };
+    let (found, after) = of(3e-3, None);
+    let (one, after_one) = of(3e-3, Some(1));
+    let (still, before) = of(0.0, Some(1));
+    assert_eq!([found.model_epochs, one.model_epochs], [2, 1], "patience");
+    assert!(after != after_one && after_one != before, "each epoch's are kept");
+    assert!(found.model_error < one.model_error && one.model_error < still.model_error, "{found:?} {one:?} {still:?}");
+}
+
+#[test]
+fn fits_go_on_from_one_to_the_next() {
+    let data = linear_data(400, 7);
     let mut patient = model(&WorldModelConfig { patience: 3, ..small() }, &data);
     let first = patient.whole_fit(&data).unwrap();
     let second = patient.whole_fit(&data).unwrap();

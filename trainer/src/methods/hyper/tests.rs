@@ -2,7 +2,7 @@
 
 use super::state::Owed;
 use super::{Given, GivenModel, Hyper, PIECE, Tables};
-use crate::config::{Overrides, RewardSource, RunConfig, resolve};
+use crate::config::{ModelRate, Overrides, Reduction, RewardSource, RunConfig, resolve};
 use crate::error::Kind;
 use crate::methods::Method;
 use crate::methods::demonstrated::Demonstrated;
@@ -234,6 +234,29 @@ fn one_world_for_everything_stores_a_step_that_never_was() {
     }
 }
 
+/// `--disc-from policy-buffer`: the policy's steps since the last update, an episode's worth at least; random ones are not its own.
+#[test]
+fn the_policys_own_newest_steps_stand_for_its_episodes() {
+    let mut hyper = hyper(&["hyper.pairs=policy-buffer", "sac.exploration_steps=150", "reward.update_every=600"]);
+    while hyper.progress.env_steps < 150 {
+        hyper.advance().unwrap();
+    }
+    let learning = hyper.progress.env_steps;
+    while hyper.progress.env_steps < 400 {
+        hyper.advance().unwrap();
+        assert_eq!(hyper.progress.iteration, 0, "the turn comes after 300 steps of learning");
+    }
+    assert!(learning < 200, "{learning}");
+    let found = hyper.rollout_current_policy().unwrap();
+    let steps = &hyper.buffers.to_start_from_policy;
+    assert!(found.len() > 200 && found.len() as u64 <= 400 - 150, "{} pairs, an episode has 200 steps", found.len());
+    for (age, place) in steps.newest(found.len()).enumerate() {
+        let step = steps.row(place);
+        assert_eq!(found.row(age), [step.observation, step.action_unit].concat(), "the step {age} before the newest");
+    }
+    assert_eq!(hyper.counts(0).discriminator, 0, "nothing is played for it");
+}
+
 /// Spec 4.4: the window begins to slide when learning does.
 #[test]
 fn exploration_is_not_part_of_the_windows_way() {
@@ -265,7 +288,16 @@ fn profiles_are_those_of_the_sources() {
         let averages = ["walker2d", "humanoid"].contains(&task);
         assert_eq!(fixed.hyper.unwrap().ema, averages, "{task}: 7.8");
         let restarts = code.hyper.unwrap();
-        assert_eq!((restarts.ema, restarts.restarts_optimizers), (false, averages), "{task}: 7.8, 7.9");
+        assert_eq!((restarts.ema, restarts.restarts_optimizers), (false, averages), "{task}: 7.8, 7.11");
+        let reward = fixed.reward.unwrap();
+        assert_eq!((reward.reduction, reward.members), (Reduction::Min, 7), "{task}: 7.9");
+        let explores = if task == "walker2d" { 1_000 } else { 64_000 };
+        assert_eq!(of(task, "paper").sac.exploration_steps, explores, "{task}: 7.13");
+        let expected = match task {
+            "walker2d" => [ModelRate::Cosine, ModelRate::PeriodicCosine],
+            _ => [ModelRate::Constant; 2],
+        };
+        assert_eq!([model.learning_rate_schedule, published.learning_rate_schedule], expected, "{task}: 7.15");
     }
     let update_every = |task: &str, profile: &str| of(task, profile).reward.unwrap().update_every;
     assert_eq!(["hopper", "ant"].map(|task| update_every(task, "fixed")), [30_000, 6_000]);

@@ -64,14 +64,27 @@ pub struct FitProgress {
     pub error: f64,
 }
 
-/// Best parameters so far, member by member.
+/// Best parameters so far, member by member. Errors begin at those from before the fit, parameters with the first epoch that is
+/// better: a member for which none is keeps what its last epoch made of it. Taken back instead, a fit to little that is new would be
+/// undone, and the model stand still.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Best {
     errors: Vec<f64>,
     params: Vec<f32>,
+    improved: Vec<bool>,
 }
 
 impl Best {
+    fn before(errors: Vec<f64>, params: Vec<f32>) -> Self {
+        Self { improved: vec![false; errors.len()], errors, params }
+    }
+
+    /// Members that never improved have the errors of the epoch whose parameters they keep.
+    fn settle(&mut self, last: &[f64]) {
+        let kept = self.errors.iter_mut().zip(&self.improved).zip(last);
+        kept.filter(|((_, improved), _)| !**improved).for_each(|((error, _), last)| *error = *last);
+    }
+
     /// The `count` best members, and their mean error.
     fn elites(&self, count: usize) -> (Vec<usize>, f64) {
         let elites = least(&self.errors, count);
@@ -132,7 +145,7 @@ impl<B: Train> WorldModel<B> {
         let (inputs, targets) = self.send(data);
         let mut best = match fitting.best.take() {
             Some(best) => best,
-            None => Best { errors: self.errors(&inputs, &targets, &fitting.held_out)?, params: self.ensemble.params() },
+            None => Best::before(self.errors(&inputs, &targets, &fitting.held_out)?, self.ensemble.params()),
         };
         fitting.rows.iter_mut().for_each(|rows| shuffle(rows, &mut self.rows));
         let loss = self.epoch(&inputs, &targets, &fitting.rows)?;
@@ -143,6 +156,7 @@ impl<B: Train> WorldModel<B> {
             fitting.best = Some(best);
             return Ok(None);
         }
+        best.settle(&errors);
         let (elites, model_error) = best.elites(self.config.elites);
         self.elites = elites;
         self.ensemble.replace(best.params);
@@ -226,24 +240,23 @@ impl<B: Train> WorldModel<B> {
         Tensor::from_data(TensorData::new(rows, [count]), &self.device)
     }
 
-    /// Notes the parameters of every member whose error improved; returns whether any did.
+    /// Notes the parameters of every member whose error improved, and of those for which none has; returns whether any did.
     fn keep_improved(&self, best: &mut Best, errors: &[f64]) -> bool {
-        let improved = |member: &usize| {
-            let (was, is) = (best.errors[*member], errors[*member]);
-            was - is > self.config.improvement * was
-        };
-        let improved: Vec<usize> = (0..errors.len()).filter(improved).collect();
-        if improved.is_empty() {
-            return false;
-        }
-        let params = self.ensemble.params();
-        for member in improved {
-            best.errors[member] = errors[member];
-            for part in self.ensemble.parts(member) {
-                best.params[part.clone()].copy_from_slice(&params[part]);
+        let (params, mut any) = (self.ensemble.params(), false);
+        for (member, error) in errors.iter().enumerate() {
+            let improved = best.errors[member] - error > self.config.improvement * best.errors[member];
+            if improved {
+                best.errors[member] = *error;
+                best.improved[member] = true;
+                any = true;
+            }
+            if improved || !best.improved[member] {
+                for part in self.ensemble.parts(member) {
+                    best.params[part.clone()].copy_from_slice(&params[part]);
+                }
             }
         }
-        true
+        any
     }
 
     /// All epochs of a fit; [`WorldModel::fit`] has its errors.
@@ -287,15 +300,20 @@ mod tests {
         let config = WorldModelConfig { members: 3, elites: 2, improvement: 0.1, ..WorldModelConfig::example() };
         let mut model = WorldModel::<crate::nn::Cpu>::new(&config, &data, 0.0, Streams::new(1), &Default::default());
         let first = model.params();
-        let mut best = Best { errors: vec![1.0; 3], params: first.clone() };
+        let mut best = Best::before(vec![1.0; 3], first);
         (0..3).for_each(|member| model.spoil(member, 1.0));
         let second = model.params();
         assert!(model.keep_improved(&mut best, &[0.5, 0.95, 2.0]), "the first improved, the second by too little");
         (0..3).for_each(|member| model.spoil(member, 1.0));
         assert!(model.keep_improved(&mut best, &[0.6, 0.5, 0.95]), "the first was better before");
-        assert!(!model.keep_improved(&mut best, &[0.5, 0.5, 1.0]));
+        let third = model.params();
+        (0..3).for_each(|member| model.spoil(member, 1.0));
+        assert!(!model.keep_improved(&mut best, &[0.5, 0.5, 2.0]));
         assert_eq!(best.errors, [0.5, 0.5, 1.0]);
-        for (member, expected) in [(0, &second), (1, &model.params()), (2, &first)] {
+        best.settle(&[0.7, 0.7, 2.0]);
+        assert_eq!(best.errors, [0.5, 0.5, 2.0]);
+        // The third never improved: it keeps its last.
+        for (member, expected) in [(0, &second), (1, &third), (2, &model.params())] {
             for part in model.ensemble.parts(member) {
                 assert_eq!(best.params[part.clone()], expected[part], "member {member}");
             }
