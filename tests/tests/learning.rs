@@ -7,7 +7,7 @@ use policy_runtime::EngineChoice;
 use std::path::Path;
 use trainer::cli::collect::{Collection, collect};
 use trainer::cli::{policy, train};
-use trainer::config::{Overrides, RunConfig, resolve};
+use trainer::config::{Overrides, resolve};
 use trainer::envs;
 use trainer::eval::mean_return;
 use trainer::observe::evaluations;
@@ -31,11 +31,7 @@ fn hype_learns_to_swing_up_from_five_demonstrations() {
         set: ["sac.hidden=[64, 64]", "sac.batch_size=128", "eval.every=2000"].map(String::from).to_vec(),
         ..Overrides::default()
     };
-    let config = resolve("hype", "pendulum", &overrides).unwrap();
-    let run = folder.path().join("run");
-    assert_eq!(train::train(&config, &run, train::Device::Cpu, &()).unwrap(), Outcome::Finished);
-
-    let last = last_returns(&config, &run);
+    let last = last_returns("hype", &overrides, folder.path());
     let mean = last.iter().sum::<f64>() / last.len() as f64;
     let best = last.iter().copied().fold(f64::MIN, f64::max);
     assert!(mean > -700.0 && best > -300.0, "final returns {last:?}");
@@ -51,16 +47,16 @@ fn mbpo_learns_to_swing_up_in_a_thousand_steps() {
         set: ["imagination.reward=task", "hyper.acting=sample", "eval.every=1000"].map(String::from).to_vec(),
         ..Overrides::default()
     };
-    let config = resolve("hyper", "pendulum", &overrides).unwrap();
-    let run = folder.path().join("run");
-    assert_eq!(train::train(&config, &run, train::Device::Cpu, &()).unwrap(), Outcome::Finished);
-    let last = last_returns(&config, &run);
+    let last = last_returns("hyper", &overrides, folder.path());
     assert!(last[0] > -600.0, "{last:?}");
 }
 
-/// Mean return of each seed's last evaluation.
-fn last_returns(config: &RunConfig, run: &Path) -> Vec<f64> {
-    let lines = evaluations::read(run).unwrap();
+/// Trains on Pendulum in `folder`: mean return of each seed's last evaluation.
+fn last_returns(method: &str, overrides: &Overrides, folder: &Path) -> Vec<f64> {
+    let config = resolve(method, "pendulum", overrides).unwrap();
+    let run = folder.join("run");
+    assert_eq!(train::train(&config, &run, train::Device::Cpu, &()).unwrap(), Outcome::Finished);
+    let lines = evaluations::read(&run).unwrap();
     let of = |seed: &u64| {
         let returns: Vec<_> = lines
             .iter()

@@ -97,7 +97,7 @@ pub(super) struct Progress {
     pub(super) iteration: u64,
     pub(super) needs_reset: bool,
     pub(super) owed: Owed,
-    /// Real steps since the discriminator last moved.
+    /// Real steps of the policy since the discriminator last moved.
     pub(super) fresh_steps: u64,
     pub(super) rollout_counts: StepCounts,
     pub(super) imagination: Imagination,

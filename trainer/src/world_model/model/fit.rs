@@ -64,25 +64,18 @@ pub struct FitProgress {
     pub error: f64,
 }
 
-/// Best parameters so far, member by member. Errors begin at those from before the fit, parameters with the first epoch that is
-/// better: a member for which none is keeps what its last epoch made of it. Taken back instead, a fit to little that is new would be
-/// undone, and the model stand still.
+/// Best parameters so far, member by member. Errors begin at those from before the fit, which no parameters belong to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Best {
     errors: Vec<f64>,
     params: Vec<f32>,
-    improved: Vec<bool>,
+    /// Whether `params` has any of the member's.
+    noted: Vec<bool>,
 }
 
 impl Best {
     fn before(errors: Vec<f64>, params: Vec<f32>) -> Self {
-        Self { improved: vec![false; errors.len()], errors, params }
-    }
-
-    /// Members that never improved have the errors of the epoch whose parameters they keep.
-    fn settle(&mut self, last: &[f64]) {
-        let kept = self.errors.iter_mut().zip(&self.improved).zip(last);
-        kept.filter(|((_, improved), _)| !**improved).for_each(|((error, _), last)| *error = *last);
+        Self { noted: vec![false; errors.len()], errors, params }
     }
 
     /// The `count` best members, and their mean error.
@@ -156,7 +149,7 @@ impl<B: Train> WorldModel<B> {
             fitting.best = Some(best);
             return Ok(None);
         }
-        best.settle(&errors);
+        self.keep_the_others(&mut best, &errors);
         let (elites, model_error) = best.elites(self.config.elites);
         self.elites = elites;
         self.ensemble.replace(best.params);
@@ -240,23 +233,37 @@ impl<B: Train> WorldModel<B> {
         Tensor::from_data(TensorData::new(rows, [count]), &self.device)
     }
 
-    /// Notes the parameters of every member whose error improved, and of those for which none has; returns whether any did.
+    /// Notes every member whose error improved; returns whether any did.
     fn keep_improved(&self, best: &mut Best, errors: &[f64]) -> bool {
-        let (params, mut any) = (self.ensemble.params(), false);
-        for (member, error) in errors.iter().enumerate() {
-            let improved = best.errors[member] - error > self.config.improvement * best.errors[member];
-            if improved {
-                best.errors[member] = *error;
-                best.improved[member] = true;
-                any = true;
-            }
-            if improved || !best.improved[member] {
-                for part in self.ensemble.parts(member) {
-                    best.params[part.clone()].copy_from_slice(&params[part]);
-                }
+        let improved = |member: &usize| {
+            let (was, is) = (best.errors[*member], errors[*member]);
+            was - is > self.config.improvement * was
+        };
+        let improved: Vec<usize> = (0..errors.len()).filter(improved).collect();
+        self.note(best, &improved, errors);
+        !improved.is_empty()
+    }
+
+    /// Notes the members that never improved as the last epoch left them: taken back instead, a fit to little that is new would be
+    /// undone, and the model stand still.
+    fn keep_the_others(&self, best: &mut Best, errors: &[f64]) {
+        let others: Vec<usize> = (0..errors.len()).filter(|member| !best.noted[*member]).collect();
+        self.note(best, &others, errors);
+    }
+
+    /// Errors and parameters of `members` as they are.
+    fn note(&self, best: &mut Best, members: &[usize], errors: &[f64]) {
+        if members.is_empty() {
+            return;
+        }
+        let params = self.ensemble.params();
+        for member in members.iter().copied() {
+            best.errors[member] = errors[member];
+            best.noted[member] = true;
+            for part in self.ensemble.parts(member) {
+                best.params[part.clone()].copy_from_slice(&params[part]);
             }
         }
-        any
     }
 
     /// All epochs of a fit; [`WorldModel::fit`] has its errors.
@@ -310,7 +317,7 @@ mod tests {
         (0..3).for_each(|member| model.spoil(member, 1.0));
         assert!(!model.keep_improved(&mut best, &[0.5, 0.5, 2.0]));
         assert_eq!(best.errors, [0.5, 0.5, 1.0]);
-        best.settle(&[0.7, 0.7, 2.0]);
+        model.keep_the_others(&mut best, &[0.7, 0.7, 2.0]);
         assert_eq!(best.errors, [0.5, 0.5, 2.0]);
         // The third never improved: it keeps its last.
         for (member, expected) in [(0, &second), (1, &third), (2, &model.params())] {
