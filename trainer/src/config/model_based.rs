@@ -147,6 +147,9 @@ pub struct ImaginationConfig {
     pub out_of_bounds: OutOfBounds,
     /// λ of `r - λ·u`, where u is the disagreement of the elites; 0: none, as published.
     pub pessimism: f64,
+    /// Share of the rows of the policy's batches that are real steps of the learner (MBPO: 0.05); the rest are imagined.
+    #[serde(default)]
+    pub real_ratio: f64,
     /// Where the reward comes from.
     pub reward: RewardSource,
 }

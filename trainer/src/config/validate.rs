@@ -177,7 +177,8 @@ fn validate_imagination(imagination: &ImaginationConfig) -> Result<()> {
     at_least("imagination.epoch_steps", imagination.epoch_steps, 1)?;
     at_least("imagination.epochs_retained", imagination.epochs_retained, 1)?;
     not_negative("imagination.margin", imagination.margin)?;
-    not_negative("imagination.pessimism", imagination.pessimism)
+    not_negative("imagination.pessimism", imagination.pessimism)?;
+    probability("imagination.real_ratio", imagination.real_ratio)
 }
 
 fn validate_iq(iq: &IqConfig) -> Result<()> {

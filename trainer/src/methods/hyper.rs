@@ -321,17 +321,27 @@ impl<B: Train> Hyper<B> {
         measured
     }
 
-    /// Rows for `steps` batches, and the sizes of those.
+    /// Rows for `steps` batches, and the sizes of those: in each demonstrated and imagined ones, then the learner's real ones.
     fn draw_rows(&mut self, steps: u64) -> (Rows, Vec<usize>) {
-        let (expert, imagined) = (&self.buffers.to_start_from_expert.rows, &self.buffers.to_train_policy);
+        let Buffers { to_start_from_expert, to_start_from_policy, to_train_policy: imagined, .. } = &self.buffers;
         let (size, mix) = (self.config.rhythm().batch_size, self.config.mix());
+        let from_world = (size as f64 * self.tables.imagination.real_ratio).floor() as usize;
+        let (stream, plays) = (&mut self.draws.rows, self.discriminator.is_some());
         let mut rows = Rows::default();
         let batches = self.progress.grad_steps..self.progress.grad_steps + steps;
-        let stream = &mut self.draws.rows;
-        let draw = |batch| hybrid::sample_into(expert, imagined, mix, batch, size, stream, &mut rows);
+        let draw = |batch| {
+            let (expert, rest) = (&to_start_from_expert.rows, size - from_world);
+            let drawn = hybrid::sample_into(expert, imagined, mix, batch, rest, stream, &mut rows);
+            let real = rows.len();
+            to_start_from_policy.sample_into(from_world, stream, &mut rows);
+            if plays {
+                rows.task_rewards[real..].fill(f32::NAN);
+            }
+            drawn + rows.len() - real
+        };
         let sizes = batches.map(draw).collect();
-        if self.discriminator.is_some() {
-            // Demonstrated rows carry no penalty.
+        if plays {
+            // Demonstrated rows and real ones carry no penalty.
             rows.task_rewards.iter_mut().filter(|reward| reward.is_nan()).for_each(|reward| *reward = 0.0);
         }
         (rows, sizes)

@@ -131,6 +131,47 @@ fn the_given_model_is_begun_with() {
     }
 }
 
+/// A hundred rollouts of one step at a time, three times in an epoch of 50 real steps: 600 imagined steps in two epochs.
+#[test]
+fn imagined_steps_are_forgotten_after_their_epochs() {
+    let mut hyper = hyper(&["imagination.epoch_steps=50", "imagination.epochs_retained=2"]);
+    until_imagined(&mut hyper);
+    let mut held = vec![hyper.buffers.to_train_policy.len()];
+    for _ in 0..7 {
+        hyper.imagine().unwrap();
+        held.push(hyper.buffers.to_train_policy.len());
+    }
+    assert_eq!(held, [100, 200, 300, 400, 500, 600, 600, 600]);
+}
+
+/// A quarter of each batch is rows that the pendulum gave, behind the imagined ones; their stored reward is the task's where the
+/// model learns it, and no penalty where the discriminator gives it. Without them every draw is as it was.
+#[test]
+fn real_rows_come_into_each_batch() {
+    for (reward, plays) in [("discriminator", true), ("task", false)] {
+        let more = [format!("imagination.reward={reward}"), "imagination.pessimism=0.7".into()];
+        let mut hyper = hyper(&more.each_ref().map(String::as_str));
+        until_imagined(&mut hyper);
+        let stream = hyper.draws.rows.clone();
+        let (plain, _) = hyper.draw_rows(2);
+        hyper.tables.imagination.real_ratio = 0.25;
+        hyper.draws.rows = stream;
+        let (rows, sizes) = hyper.draw_rows(2);
+        assert_eq!(sizes, [16, 16]);
+        assert_eq!(rows.observations[..12 * 3], plain.observations[..12 * 3]);
+        let real = &hyper.buffers.to_start_from_policy;
+        for (row, next) in rows.next_observations.chunks(3).enumerate() {
+            let origin = (0..real.len()).map(|row| real.row(row)).find(|step| step.next_observation == next);
+            assert_eq!(origin.is_some(), row % 16 >= 12, "row {row}");
+            if let Some(step) = origin {
+                assert_eq!(rows.task_rewards[row], if plays { 0.0 } else { step.task_reward });
+            } else {
+                assert!(rows.task_rewards[row] != 0.0 && rows.task_rewards[row].is_finite());
+            }
+        }
+    }
+}
+
 /// The penalty is subtracted: λ times the elites' disagreement, from nothing where the reward is learned.
 #[test]
 fn doubt_is_subtracted() {
