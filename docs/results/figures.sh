@@ -43,6 +43,9 @@ done
 y=hyper
 draw hopper $y/hopper.svg --reference $y/published.jsonl $(for seed in 0 1 2; do echo hyper=$y/hopper-$seed.eval.jsonl; done) \
     "hype=$begun/hype.jsonl" "mm=$begun/mm.jsonl"
+b=$y/hopper-mbpo
+draw hopper $b.svg "one step=$b-real-0.eval.jsonl" "eight steps=$b-eight-0.eval.jsonl" "eight steps, seed 1=$b-eight-1.eval.jsonl" \
+    "one step, perfect=$b-perfect-0.eval.jsonl" "eight steps, perfect=$b-perfect-eight-0.eval.jsonl"
 
 p=$y/pendulum
 draw pendulum $p-resets.svg "never=$p-ra-0.0.eval.jsonl" "a quarter=$p-ra-0.25.eval.jsonl" "half=$p-base.eval.jsonl" \
