@@ -335,13 +335,14 @@ impl<B: Train> Hyper<B> {
             let real = rows.len();
             to_start_from_policy.sample_into(from_world, stream, &mut rows);
             if plays {
-                rows.task_rewards[real..].fill(f32::NAN);
+                // A reward of the task's, which is none here, and no penalty.
+                rows.task_rewards[real..].fill(0.0);
             }
             drawn + rows.len() - real
         };
         let sizes = batches.map(draw).collect();
         if plays {
-            // Demonstrated rows and real ones carry no penalty.
+            // Demonstrated rows carry no penalty.
             rows.task_rewards.iter_mut().filter(|reward| reward.is_nan()).for_each(|reward| *reward = 0.0);
         }
         (rows, sizes)
