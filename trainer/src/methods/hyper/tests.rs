@@ -2,7 +2,7 @@
 
 use super::state::Owed;
 use super::{Given, GivenModel, Hyper, PIECE, Tables};
-use crate::config::{ModelRate, Overrides, Reduction, RewardSource, RunConfig, resolve};
+use crate::config::{Lengths, ModelRate, Overrides, Reduction, RewardSource, RunConfig, resolve};
 use crate::error::Kind;
 use crate::methods::Method;
 use crate::methods::demonstrated::Demonstrated;
@@ -346,4 +346,11 @@ fn profiles_are_those_of_the_sources() {
     let small = of("hopper", "small");
     assert_eq!((small.sac.hidden, small.sac.grad_steps), (vec![256, 256], 20));
     assert_eq!(small.world_model.unwrap().hidden, [200; 4]);
+    let imagined = |task: &str, profile: &str| {
+        let imagination = of(task, profile).imagination.unwrap();
+        (imagination.starts_per_step, imagination.lengths)
+    };
+    assert_eq!(imagined("hopper", "fixed"), (400, Lengths(20, 100, 1, 25)));
+    assert_eq!(imagined("hopper", "small"), (50, Lengths(1, 2, 8, 8)), "as many imagined steps");
+    assert_eq!(imagined("ant", "small"), imagined("ant", "fixed"));
 }
