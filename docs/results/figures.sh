@@ -41,7 +41,9 @@ for m in hype mm; do
     cat $h/$m-hopper.eval.jsonl $h/$m-hopper-12.eval.jsonl | awk -F'"env_steps":' '{ split($2, at, ","); if (at[1] <= 61000) print }' > "$begun/$m.jsonl"
 done
 y=hyper
-draw hopper $y/hopper.svg --reference $y/published.jsonl $(for seed in 0 1 2; do echo hyper=$y/hopper-$seed.eval.jsonl; done) \
+o=$y/hopper
+draw hopper $o.svg --reference $y/published.jsonl hyper=$o-0.eval.jsonl hyper=$o-1.eval.jsonl hyper=$o-2.eval.jsonl \
+    "HyPER, single steps=$o-one-step-0.eval.jsonl" "HyPER, single steps=$o-one-step-1.eval.jsonl" "HyPER, single steps=$o-one-step-2.eval.jsonl" \
     "hype=$begun/hype.jsonl" "mm=$begun/mm.jsonl"
 b=$y/hopper-mbpo
 draw hopper $b.svg "one step=$b-real-0.eval.jsonl" "eight steps=$b-eight-0.eval.jsonl" "eight steps, seed 1=$b-eight-1.eval.jsonl" \
