@@ -2,7 +2,8 @@
 
 use policy_runtime::bundle::{BLOB_FILE, BLOB_INT8_FILE, Bundle, EmbeddedRecord};
 use policy_runtime::embedded::Precision;
-use policy_runtime::embedded::write::{BlobFile, Network, blob};
+use policy_runtime::embedded::heap::BlobFile;
+use policy_runtime::embedded::write::{Network, blob};
 use policy_runtime::probe::Probe;
 use policy_runtime::selfcheck::{Agreement, Comparison, ProbeKind};
 use sha2::{Digest, Sha256};

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use policy_runtime::drift::Cusum;
-use policy_runtime::embedded::write::{BlobFile, Network, Part, Recurrent, blob};
+use policy_runtime::embedded::heap::BlobFile;
+use policy_runtime::embedded::write::{Network, Part, Recurrent, blob};
 use policy_runtime::embedded::{BlobError, Precision, watch_section};
 use policy_runtime::guard::FaultKind;
 use policy_runtime::monitor::{MonitorRecord, Score, Shape};

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use policy_runtime::Error;
-use policy_runtime::embedded::write::BlobFile;
+use policy_runtime::embedded::heap::BlobFile;
 use policy_runtime::embedded::{PREFIX_BYTES, crc32};
 
 fn word(bytes: &[u8], at: usize) -> usize {

@@ -8,7 +8,8 @@
 mod recurrent_onnx;
 
 use policy_runtime::embedded::Precision;
-use policy_runtime::embedded::write::{BlobFile, Network, blob};
+use policy_runtime::embedded::heap::BlobFile;
+use policy_runtime::embedded::write::{Network, blob};
 use policy_runtime::engine::native::NativePolicy;
 use policy_runtime::probe::Draws;
 use policy_runtime::safety::GuardRules;

@@ -9,7 +9,8 @@ mod recurrent_onnx;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use policy_runtime::embedded::write::{BlobFile, Part, blob};
+use policy_runtime::embedded::heap::BlobFile;
+use policy_runtime::embedded::write::{Part, blob};
 use policy_runtime::embedded::{Layer, Precision};
 use policy_runtime::onnx::Model;
 use policy_runtime::safety::GuardRules;

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use onnx_support::{act, bundle, contract, policy};
-use policy_runtime::embedded::write::BlobFile;
+use policy_runtime::embedded::heap::BlobFile;
 use policy_runtime::embedded::{Blob, Watch};
 use policy_runtime::frame::{FrameHeader, FrameKind, decode, encode, frame_bytes};
 use policy_runtime::spec::{Activation, Squash};

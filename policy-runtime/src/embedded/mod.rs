@@ -4,8 +4,9 @@
 //! * [`Executor`] works in a few rows that it is lent, and gives one action per observation. The order
 //!   of its operations is fixed (docs/FORMAT.md, "Arithmetic"): the same blob gives the same bits on every machine.
 //! * [`write`](mod@write) makes a blob from a policy's layers, in f32 or in int8.
+//! * [`heap`] holds a blob and runs it on a machine with a heap.
 //!
-//! Allocation: none outside of `write`. Panics: never; what does not fit is a [`BlobError`] with a code.
+//! Allocation: none outside of `write` and `heap`. Panics: never; what does not fit is a [`BlobError`] with a code.
 
 mod crc;
 mod decode;
@@ -17,14 +18,17 @@ mod reader;
 mod run;
 #[cfg(all(feature = "dsp", target_arch = "arm"))]
 mod smlad;
+mod watch;
+
+#[cfg(feature = "std")]
+pub mod heap;
+#[cfg(feature = "std")]
+pub mod write;
 
 #[cfg(all(test, feature = "std"))]
 mod mutation_tests;
 #[cfg(all(test, feature = "std"))]
 mod tests;
-mod watch;
-#[cfg(feature = "std")]
-pub mod write;
 
 pub use crc::{Crc32, crc32};
 pub use error::BlobError;

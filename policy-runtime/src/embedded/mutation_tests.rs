@@ -1,7 +1,7 @@
 //! Whatever happens to a blob, opening it gives an error code or a policy that runs, never a panic.
 
+use super::heap::BlobFile;
 use super::tests::{kinds, written};
-use super::write::BlobFile;
 use super::*;
 use crate::probe::Draws;
 

@@ -1,4 +1,5 @@
-use super::write::{BlobFile, Network, Part, Recurrent, blob};
+use super::heap::BlobFile;
+use super::write::{Network, Part, Recurrent, blob};
 use super::*;
 use crate::contract::{Channel, Contract};
 use crate::engine::native::NativePolicy;

@@ -119,8 +119,8 @@ pub fn watch_section(
 
 #[cfg(all(test, feature = "std"))]
 mod tests {
+    use super::super::heap::BlobFile;
     use super::super::tests::{contract, kinds, written};
-    use super::super::write::BlobFile;
     use super::super::{ALIGNMENT, Precision};
     use super::*;
     use crate::monitor::{Monitor, MonitorRecord, Score, Shape};
