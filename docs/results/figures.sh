@@ -43,6 +43,7 @@ done
 y=hyper
 o=$y/hopper
 draw hopper $o.svg --reference $y/published.jsonl hyper=$o-0.eval.jsonl hyper=$o-1.eval.jsonl hyper=$o-2.eval.jsonl \
+    "HyPER, policy buffer=$o-buffer-0.eval.jsonl" "HyPER, policy buffer=$o-buffer-1.eval.jsonl" "HyPER, policy buffer=$o-buffer-2.eval.jsonl" \
     "HyPER, single steps=$o-one-step-0.eval.jsonl" "HyPER, single steps=$o-one-step-1.eval.jsonl" "HyPER, single steps=$o-one-step-2.eval.jsonl" \
     "hype=$begun/hype.jsonl" "mm=$begun/mm.jsonl"
 b=$y/hopper-mbpo
