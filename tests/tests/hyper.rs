@@ -141,6 +141,11 @@ fn the_tasks_own_reward_needs_neither_demonstrations_nor_discriminator() {
     let acts = |run: &str| fs::read_to_string(folder.path().join(run).join("config.toml")).unwrap();
     assert!(acts("run").contains("acting = \"sample\"") && acts("lamps").contains("acting = \"mean\""));
 
+    // Of an expert's rows MBPO's policy knows nothing, whatever the preset mixes in.
+    let small = "train hyper half-cheetah --preset small --reward true --env-steps 10 --set eval.episodes=1 -o small";
+    hype(folder.path(), small).good();
+    assert!(acts("small").contains("schedule = []"));
+
     // Another run begins with its dynamics.
     let from = format!("train hyper pendulum {tiny} --world-model run -o second");
     hype(folder.path(), &from).good();

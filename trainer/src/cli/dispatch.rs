@@ -143,12 +143,12 @@ fn flags(arguments: &Train) -> Result<Vec<(&'static str, String)>> {
     Ok(flags)
 }
 
-/// What these bring along: MBPO's policy samples in the real world too (Janner et al. 2019), and another run's reward comes in
-/// networks of its shape.
+/// What these bring along: MBPO's policy samples in the real world too and learns from no expert's rows (Janner et al. 2019), and
+/// another run's reward comes in networks of its shape.
 fn implied(arguments: &Train) -> Vec<(&'static str, String)> {
     let settings = match arguments.reward.as_deref().filter(|_| arguments.method == "hyper") {
         None => Vec::new(),
-        Some("true") => vec!["hyper.acting=sample".into()],
+        Some("true") => vec!["hyper.acting=sample".into(), "hybrid.schedule=[]".into()],
         // A run that cannot be read is refused later, with its reason.
         Some(run) => policy::read_run_config(Path::new(run)).ok().and_then(|other| other.reward).map_or_else(
             Vec::new,

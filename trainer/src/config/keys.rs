@@ -38,6 +38,18 @@ const TABLES: [&str; 3] = ["reward", "sac", "world_model"];
 /// Keys that the command line sets.
 const RESERVED: [&str; 4] = ["method", "task", "preset", "seeds"];
 
+/// Takes out of `preset` what it may leave out.
+pub(super) fn drop_optional(preset: &mut Table) {
+    for key in OPTIONAL {
+        match key.split_once('.') {
+            Some((table, name)) => {
+                preset.get_mut(table).and_then(Value::as_table_mut).and_then(|table| table.remove(name))
+            }
+            None => preset.remove(key),
+        };
+    }
+}
+
 /// The settings of a method on a task.
 pub(super) struct Known<'a> {
     method: &'a str,
@@ -151,7 +163,9 @@ pub(super) fn idle(key: &str, config: &RunConfig) -> Option<String> {
     };
     of_learner.or_else(|| match table {
         "reset" if method == "bc" => Some("cloning plays no episode but to evaluate".into()),
-        "reset" | "demos_limit" if config.demos.is_none() && (method == "expert" || config.learns_from_task()) => {
+        "reset" | "hybrid" | "demos_limit"
+            if config.demos.is_none() && (method == "expert" || config.learns_from_task()) =>
+        {
             Some("there are no demonstrations".into())
         }
         "sac" | "td3_bc" => idle_of_learner(name, config),

@@ -45,6 +45,9 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
     }
     let profile = overrides.preset.clone().or(of_run.preset).unwrap_or_else(|| "fixed".into());
     let mut resolved = table(method, task, &profile)?;
+    if of_run.is_whole {
+        keys::drop_optional(&mut resolved);
+    }
     let known = Known::of(method, task, &resolved);
     let mut lay = |layer: Table, origin: &str| -> Result<()> {
         known.check(&layer, origin)?;
@@ -127,12 +130,15 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
 struct OfRun {
     preset: Option<String>,
     seeds: Option<Vec<u64>>,
+    /// The file says everything: a setting that it leaves out is off, whatever the preset has today.
+    is_whole: bool,
 }
 
 /// Takes the keys of the command line out of a run's `config.toml`; they must not contradict it.
 fn take_reserved(layer: &mut Table, path: &Path, command: [(&str, Option<&str>); 3]) -> Result<OfRun> {
-    let mut found = OfRun::default();
+    let mut found = OfRun { is_whole: layer.contains_key("seeds"), ..OfRun::default() };
     for (key, asked) in command {
+        found.is_whole &= layer.contains_key(key);
         let Some(value) = layer.remove(key) else { continue };
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if let Some(asked) = asked.filter(|asked| *asked != value) {

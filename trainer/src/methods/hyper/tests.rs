@@ -2,7 +2,7 @@
 
 use super::state::Owed;
 use super::{Given, GivenModel, Hyper, PIECE, Tables};
-use crate::config::{Lengths, ModelRate, Overrides, Reduction, RewardSource, RunConfig, resolve};
+use crate::config::{Acting, Lengths, ModelRate, Overrides, Reduction, RewardSource, RunConfig, SacConfig, resolve};
 use crate::error::Kind;
 use crate::methods::Method;
 use crate::methods::demonstrated::Demonstrated;
@@ -353,4 +353,14 @@ fn profiles_are_those_of_the_sources() {
     assert_eq!(imagined("hopper", "fixed"), (400, Lengths(20, 100, 1, 25)));
     assert_eq!(imagined("hopper", "small"), (50, Lengths(1, 2, 8, 8)), "as many imagined steps");
     assert_eq!(imagined("ant", "small"), imagined("ant", "fixed"));
+    for task in ["half-cheetah", "half-cheetah-backward", "half-cheetah-speed-2"] {
+        let (small, fixed) = (of(task, "small"), of(task, "fixed"));
+        let (hype, acts) = (resolve("hype", task, &Overrides::default()).unwrap().sac, small.hyper.unwrap().acting);
+        let critic = |sac: &SacConfig| (sac.discount, sac.polyak_rate, sac.target_every, sac.learning_rate);
+        assert_eq!(critic(&small.sac), critic(&hype), "{task}: HyPE's learner");
+        assert_eq!((small.sac.exploration_steps, fixed.sac.exploration_steps), (5_000, 1_000), "{task}");
+        assert_eq!((acts, small.hybrid.schedule.len()), (Acting::Sample, 1), "{task}");
+        assert_eq!(small.reward.unwrap().update_every / small.sac.grad_steps, 500, "{task}: real steps a turn");
+        assert_eq!(imagined(task, "small"), imagined(task, "fixed"), "{task}");
+    }
 }
