@@ -181,7 +181,7 @@ pub struct Train {
     /// Whole real episodes per discriminator update
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub disc_episodes: Option<u64>,
-    /// hyper: where the discriminator's pairs of the learner come from
+    /// hyper: where the discriminator's pairs of the learner come from (policy-buffer: steps already taken)
     #[arg(long, value_name = "SOURCE", value_parser = ["episodes", "policy-buffer"])]
     pub disc_from: Option<String>,
     /// Settings of the training

@@ -22,6 +22,8 @@ pub(super) struct Sizes {
     pub action: usize,
     /// Steps demonstrated.
     pub demonstrated: usize,
+    /// Steps of an episode, at most.
+    pub horizon: usize,
 }
 
 /// Refuses a configuration that takes more than the memory of this machine (where that is known), before anything is made.
@@ -53,7 +55,7 @@ fn check_against(there: f64, config: &RunConfig, sizes: Sizes) -> Result<()> {
 
 /// The parts with a size of their own, and what they take in bytes.
 fn parts(config: &RunConfig, sizes: Sizes) -> Vec<(&'static str, f64)> {
-    let Sizes { observation, action, demonstrated } = sizes;
+    let Sizes { observation, action, demonstrated, horizon } = sizes;
     let row = (2 * observation + action + 3) as f64;
     let mut parts = Vec::new();
     let mut add = |name, numbers: f64| parts.push((name, NUMBER * numbers));
@@ -66,16 +68,36 @@ fn parts(config: &RunConfig, sizes: Sizes) -> Vec<(&'static str, f64)> {
             None => (&config.sac.hidden[..], config.sac.actor_widths()),
         };
         let networks = Perceptrons::of(pair, hidden, 1, 4).and(Perceptrons::of(observation, actor, 2 * action, 2));
-        add("the policy's learner (hidden, batch_size)", networks.numbers(rhythm.batch_size));
+        add("the policy's learner (hidden, batch_size)", networks.numbers(rhythm.batch_size as f64));
         add("its replay (replay_capacity)", row * steps.min(rhythm.replay_capacity as f64));
     }
     if let Some(reward) = &config.reward {
         let networks = Perceptrons::of(pair, &reward.hidden, 1, reward.members);
-        add("the discriminator (reward.members, hidden, batch_size)", networks.numbers(3 * reward.batch_size));
+        add("the discriminator (reward.members, hidden, batch_size)", networks.numbers(3.0 * reward.batch_size as f64));
+        add("its episodes (reward.rollout_episodes)", reward.rollout_episodes as f64 * (horizon * pair) as f64);
+    }
+    if let Some(ppo) = &config.ppo {
+        let networks = Perceptrons::of(observation, &ppo.hidden, 2 * action, 1).and(Perceptrons::of(
+            observation,
+            &ppo.hidden,
+            1,
+            1,
+        ));
+        let rollout = ppo.rollout_steps as f64;
+        add("the policy's learner (ppo.hidden, rollout_steps)", networks.numbers(rollout / ppo.minibatches as f64));
+        add("its rollout (ppo.rollout_steps)", row * rollout);
+    }
+    if let Some(gail) = &config.gail {
+        let networks = Perceptrons::of(pair, &gail.hidden, 1, 1);
+        add("the discriminator (gail.hidden, batch_size)", networks.numbers(3.0 * gail.batch_size as f64));
+    }
+    if let Some(bc_reg) = &config.bc_reg {
+        let networks = Perceptrons::of(observation, config.sac.actor_widths(), 2 * action, 1);
+        add("the cloned rows (bc_reg.batch_size)", networks.numbers(bc_reg.batch_size as f64));
     }
     if let Some(model) = &config.world_model {
         let networks = Perceptrons::of(pair, &model.hidden, 2 * observation, model.members);
-        add("the world model (world_model.members, hidden, batch_size)", networks.numbers(model.batch_size));
+        add("the world model (world_model.members, hidden, batch_size)", networks.numbers(model.batch_size as f64));
         // Each real step comes with a demonstrated one. The rows lie on the host, and for a fit on the device.
         let added = if demonstrated > 0.0 { 2.0 * steps } else { steps };
         let ring = added.min(model.capacity as f64);
@@ -116,8 +138,8 @@ impl Perceptrons {
         Self { parameters, units, widest: self.widest.max(other.widest) }
     }
 
-    fn numbers(&self, batch: usize) -> f64 {
-        COPIES * self.parameters + PER_UNIT * self.units * batch as f64
+    fn numbers(&self, batch: f64) -> f64 {
+        COPIES * self.parameters + PER_UNIT * self.units * batch
     }
 }
 
@@ -133,7 +155,7 @@ mod tests {
     use super::*;
     use crate::config::{Overrides, method_names, resolve};
 
-    const HOPPER: Sizes = Sizes { observation: 11, action: 3, demonstrated: 64_000 };
+    const HOPPER: Sizes = Sizes { observation: 11, action: 3, demonstrated: 64_000, horizon: 1000 };
 
     fn with(method: &str, set: &[&str]) -> RunConfig {
         let set = set.iter().map(ToString::to_string).collect();
@@ -154,6 +176,12 @@ mod tests {
             ("mm", "reward.members=100000000", "reward.members"),
             ("hyper", "imagination.starts_per_step=100000000", "imagination.starts_per_step"),
             ("hyper", "world_model.hidden=[60000,60000]", "world_model.members"),
+            ("hype", "reward.batch_size=6148914691236517206", "discriminator"),
+            ("hype", "reward.rollout_episodes=999999999", "reward.rollout_episodes"),
+            ("gail", "ppo.hidden=[65536,65536]", "ppo.hidden"),
+            ("gail", "ppo.rollout_steps=999999999999", "rollout_steps"),
+            ("gail", "gail.hidden=[65536,65536]", "gail.hidden"),
+            ("bc-reg", "bc_reg.batch_size=999999999999", "bc_reg.batch_size"),
         ] {
             let error = check(&with(method, &[set])).unwrap_err();
             assert!(error.contains("GiB of memory") && error.contains(word), "{set}: {error}");

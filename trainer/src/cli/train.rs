@@ -60,6 +60,7 @@ pub fn train(config: &RunConfig, directory: &Path, device: Device, observer: &dy
         observation: task.observation_width(),
         action: task.action_width(),
         demonstrated: demonstrations.as_ref().map_or(0, Demonstrations::len),
+        horizon: task.horizon,
     };
     check_memory(config, sizes)?;
     let text = toml::to_string(config).map_err(|e| Error::system("cannot encode the configuration").source(e))?;

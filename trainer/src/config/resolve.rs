@@ -2,7 +2,7 @@
 
 use super::keys::{self, Known};
 use super::presets::{overlay, table, unknown};
-use super::{Imagines, RunConfig, Stage, validate};
+use super::{Imagines, Lengths, RunConfig, Stage, validate};
 use crate::error::{Error, Result};
 use crate::replay::hybrid::{Mix, split};
 use serde::de::IntoDeserializer;
@@ -70,17 +70,21 @@ pub fn resolve(method: &str, task: &str, overrides: &Overrides) -> Result<RunCon
     for (key, value) in [("method", method), ("task", task), ("preset", &profile)] {
         flags.insert(key.into(), Value::String(value.into()));
     }
-    let integer = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    let integer = |key: &str, n: u64| match i64::try_from(n) {
+        Ok(n) => Ok(Value::Integer(n)),
+        Err(_) => Err(Error::config(format!("`{key}`")).expected(format!("at most {}", i64::MAX)).found(n)),
+    };
     let seeds = overrides.seeds.clone().or(of_run.seeds).unwrap_or_else(|| vec![0]);
-    flags.insert("seeds".into(), Value::Array(seeds.into_iter().map(integer).collect()));
+    let seeds = seeds.into_iter().map(|seed| integer("seeds", seed)).collect::<Result<_>>()?;
+    flags.insert("seeds".into(), Value::Array(seeds));
     if let Some(steps) = overrides.env_steps {
-        flags.insert("env_steps".into(), integer(steps));
+        flags.insert("env_steps".into(), integer("env_steps", steps)?);
     }
     if let Some(demos) = &overrides.demos {
         flags.insert("demos".into(), Value::String(demos.display().to_string()));
     }
     if let Some(limit) = overrides.demos_limit {
-        flags.insert("demos_limit".into(), integer(limit as u64));
+        flags.insert("demos_limit".into(), integer("demos_limit", limit as u64)?);
     }
     overlay(&mut resolved, flags);
     let config = typed(resolved)?;
@@ -109,6 +113,21 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
     if explores >= config.env_steps {
         warnings
             .push(format!("nothing is learned: all {} steps are random exploration ({explores})", config.env_steps));
+    } else if let (Some(model), Some(imagination)) = (&config.world_model, &config.imagination) {
+        let first = explores.saturating_add(model.fit_every);
+        let Lengths(_, _, least, most) = imagination.lengths;
+        let kept = imagination.capacity(model.fit_every, least.max(most));
+        if first >= config.env_steps {
+            warnings.push(format!(
+                "nothing is learned: imagination begins after {first} steps (exploration and world_model.fit_every), the run ends after {}",
+                config.env_steps
+            ));
+        } else if kept < config.rhythm().batch_size as u64 {
+            warnings.push(format!(
+                "nothing is learned: of at most {kept} imagined steps no batch of {} is drawn (imagination.starts_per_step)",
+                config.rhythm().batch_size
+            ));
+        }
     }
     if config.imagination.as_ref().is_some_and(|imagination| imagination.dynamics == Imagines::Simulator) {
         warnings

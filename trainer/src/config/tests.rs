@@ -218,6 +218,10 @@ fn settings_that_are_never_read_are_named() {
     let faults = ["faults.rollouts_reset_too=true", "faults.next_observation_after_reset=true"];
     assert_eq!(warned("filter", &faults), "", "both make a difference");
     assert!(warned("mm", &["env_steps=100"]).contains("all 100 steps are random exploration"));
+    assert!(warned("hyper", &["env_steps=1125"]).contains("imagination begins after 1125 steps"));
+    assert_eq!(warned("hyper", &["env_steps=1126"]), "", "one step to learn in");
+    let few = ["imagination.starts_per_step=1", "imagination.epoch_steps=125", "imagination.lengths=[20,100,1,2]"];
+    assert!(warned("hyper", &few).contains("no batch of 256"), "{}", warned("hyper", &few));
     assert_eq!(warned("bc", &["env_steps=9"]), "", "cloning takes none");
     assert!(warned("hype", &["sac.batch_size=4"]).contains("a share of 0.2 of 4 rows is less than one"));
     assert_eq!(warned("hype", &["sac.batch_size=5"]) + &warned("mm", &["sac.batch_size=4"]), "");

@@ -2,6 +2,7 @@
 
 use super::tests::small;
 use super::{Demonstrations, read, write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -221,6 +222,30 @@ np.savez(os.path.join(out, 'plain.npz'), **arrays); np.savez_compressed(os.path.
         }
         std::fs::write(&damaged, &archive[..position]).unwrap();
         assert_eq!(read(&damaged).unwrap_err().exit_code(), 3);
+    }
+}
+
+/// A size that no file has is refused before it is allocated; what no array is asked of is not read.
+#[test]
+fn an_array_larger_than_its_bytes_is_refused() {
+    use ndarray_npy::WriteNpyExt;
+    use ndarray_npy::npy::header::Header;
+    let mut bytes = Vec::new();
+    ndarray::array![[1.0_f32, 2.0]].write_npy(&mut bytes).unwrap();
+    let header = Header::from_reader(&mut &*bytes).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.npz");
+    for (shape, entry, word) in [
+        (vec![1 << 40, 2], "observations.npy", "huge.npz: array `observations`"),
+        (vec![usize::MAX, 2], "observations.npy", "a shape that"),
+        (vec![1 << 40, 2], "notes.npy", "`observations` is missing"),
+    ] {
+        let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+        archive.start_file(entry, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(&Header { shape, ..header.clone() }.to_bytes().unwrap()).unwrap();
+        archive.finish().unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.exit_code() == 3 && error.to_string().contains(word), "{error}");
     }
 }
 

@@ -5,6 +5,7 @@ use super::array::{Array, Elements};
 use super::assemble::Columns;
 use crate::error::{Error, Result};
 use ndarray::{ArrayD, CowArray, IxDyn};
+use ndarray_npy::npy::header::Header;
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,22 +24,35 @@ pub(super) fn read(path: &Path, origin: &str) -> Result<(Columns, BTreeMap<Strin
     let mut arrays = BTreeMap::new();
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(damaged)?;
-        let Some(key) = entry.name().map_err(damaged)?.strip_suffix(".npy").map(str::to_owned) else { continue };
+        let key = entry.name().map_err(damaged)?.strip_suffix(".npy").map(str::to_owned);
+        let Some(key) = key.filter(|key| KEYS.contains(&key.as_str())) else { continue };
         let name = format!("{origin}: array `{key}`");
         let mut bytes = Vec::new();
         // Reading to the end checks the archive's checksum: what follows sees the bytes that were written.
         entry.read_to_end(&mut bytes).map_err(|source| {
             Error::data(format!("{name} is damaged")).source(source).hint("download or record the file again")
         })?;
-        if KEYS.contains(&key.as_str()) {
-            arrays.insert(key, array(&bytes, name)?);
-        }
+        check_size(&bytes, &name)?;
+        arrays.insert(key, array(&bytes, name)?);
     }
     columns(arrays, origin)
 }
 
 const KEYS: [&str; 9] =
     ["observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "seed", "qpos", "qvel"];
+
+/// Refuses a size that cannot be true before anything is allocated for it: an element takes a byte or more.
+fn check_size(bytes: &[u8], name: &str) -> Result<()> {
+    // A header that cannot be read is told of where the array is.
+    let Ok(Header { shape, .. }) = Header::from_reader(&mut &*bytes) else { return Ok(()) };
+    match shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length)) {
+        Some(elements) if elements <= bytes.len() => Ok(()),
+        _ => Err(Error::data(format!("{name} is damaged"))
+            .expected(format!("a shape that {} bytes can hold", bytes.len()))
+            .found(format!("{shape:?}"))
+            .hint("download or record the file again")),
+    }
+}
 
 type Typed<T> = Result<(Vec<usize>, Vec<T>), ReadNpyError>;
 

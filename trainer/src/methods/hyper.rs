@@ -366,11 +366,12 @@ impl<B: Train> Hyper<B> {
     }
 
     /// Pairs of the policy as it stands: whole episodes in an environment of their own, all of them counted; or the newest real
-    /// steps, at least an episode's worth of them.
+    /// steps, at least an episode's worth of them where it has taken so many: random ones are not its own.
     fn rollout_current_policy(&mut self) -> Result<Pairs> {
         let mut pairs = Pairs::new(self.buffers.to_start_from_expert.pairs.width);
         if self.tables.hyper.pairs == PairSource::PolicyBuffer {
-            let newest = (self.progress.fresh_steps as usize).max(self.world.task().horizon);
+            let fresh = (self.progress.fresh_steps as usize).max(self.world.task().horizon);
+            let newest = fresh.min(self.learned_steps() as usize);
             for row in self.buffers.to_start_from_policy.newest(newest) {
                 let step = self.buffers.to_start_from_policy.row(row);
                 pairs.push(step.observation, step.action_unit);

@@ -1,11 +1,12 @@
-//! How fast a run goes, measured over the last minute.
+//! How fast a run goes, measured over the last minutes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-const WINDOW: Duration = Duration::from_secs(60);
+/// Longer than most fits of a world model, in which no step is taken.
+const WINDOW: Duration = Duration::from_secs(300);
 
-/// Rates between the newest progress and the oldest of the last minute.
+/// Rates between the newest progress and the oldest within [`WINDOW`].
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     seen: VecDeque<(Instant, u64, u64)>,
@@ -48,18 +49,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_of_the_last_minute() {
+    fn rates_are_those_of_the_last_minutes() {
         #[allow(clippy::disallowed_methods, reason = "any instant will do")]
         let start = Instant::now();
         let mut pace = Pace::default();
         pace.note(start, 5_000, 10_000);
         assert_eq!(pace.grad_steps_per_sec(), None);
-        for secs in 1..=100 {
+        for secs in 1..=340 {
             let env_steps = 5_000 + if secs <= 40 { 10 * secs } else { 400 + 100 * (secs - 40) };
             pace.note(start + Duration::from_secs(secs), env_steps, 2 * env_steps);
         }
         assert_eq!(pace.grad_steps_per_sec(), Some(200.0));
         assert_eq!(pace.time_for(8_600), Some(Duration::from_secs(86)));
+    }
+
+    /// Fits of the world model, in which no step is taken, belong to the pace of what is left.
+    #[test]
+    fn a_minute_without_steps_is_one_of_many() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for round in 0..10 {
+            for (secs, steps) in [(0, 0), (10, 125), (20, 250)] {
+                let env_steps = 250 * round + steps;
+                pace.note(start + Duration::from_secs(100 * round + secs), env_steps, 20 * env_steps);
+            }
+        }
+        let left = pace.time_for(1_000).unwrap().as_secs();
+        assert!((300..=420).contains(&left), "{left} s, at 250 steps in 100 s");
     }
 
     #[test]

@@ -250,7 +250,9 @@ impl<M: Method> StackRun<'_, M> {
         }
         if error.kind() == Kind::Diverged {
             // The method is what it was before the step that diverged: what it learned until then is worth keeping.
-            self.save()?;
+            if let Err(unsaved) = self.save() {
+                return Ok(error.hint(format!("no checkpoint of it could be written either: {unsaved}")));
+            }
         }
         Ok(error)
     }

@@ -298,6 +298,20 @@ fn the_policys_own_newest_steps_stand_for_its_episodes() {
     assert_eq!(hyper.counts(0).discriminator, 0, "nothing is played for it");
 }
 
+/// A turn that comes before an episode's worth of the policy's own steps makes do with those that there are.
+#[test]
+fn random_steps_do_not_stand_for_the_policys_episodes() {
+    let mut hyper = hyper(&["hyper.pairs=policy-buffer", "sac.exploration_steps=150", "reward.update_every=80"]);
+    let mut fresh = 0;
+    while hyper.progress.iteration == 0 {
+        fresh = hyper.progress.fresh_steps;
+        hyper.advance().unwrap();
+    }
+    assert!(fresh < 100);
+    let found = hyper.rollout_current_policy().unwrap();
+    assert_eq!(found.len() as u64, hyper.progress.env_steps - 150, "an episode has 200 steps");
+}
+
 /// Spec 4.4: the window begins to slide when learning does.
 #[test]
 fn exploration_is_not_part_of_the_windows_way() {

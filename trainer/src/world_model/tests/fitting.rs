@@ -72,6 +72,23 @@ fn a_fit_without_improvement_is_not_undone() {
     assert!(found.model_error < one.model_error && one.model_error < still.model_error, "{found:?} {one:?} {still:?}");
 }
 
+/// What improved is what is kept: epochs after it that improve no member by as much leave no trace in the parameters.
+#[test]
+fn a_fit_ends_with_its_best_epoch() {
+    let data = linear_data(2000, 7);
+    let of = |improvement, patience, max_batches| {
+        let config =
+            WorldModelConfig { improvement, patience, patience_batches: 0, batch_size: 16, max_batches, ..small() };
+        let mut world = model(&config, &data);
+        let found = world.whole_fit(&data).unwrap();
+        (found.model_epochs, world.params())
+    };
+    // An epoch is 100 batches. The first takes the errors down by more than half, the two after it do not.
+    let [(epochs, best), (_, first), (_, third)] = [of(0.5, 2, None), of(0.5, 2, Some(100)), of(0.0, 9, Some(300))];
+    assert_eq!(epochs, 3, "one, and patience");
+    assert!(best == first && best != third);
+}
+
 #[test]
 fn fits_go_on_from_one_to_the_next() {
     let data = linear_data(400, 7);
