@@ -46,6 +46,9 @@ draw hopper $o.svg --reference $y/published.jsonl hyper=$o-0.eval.jsonl hyper=$o
     "HyPER, policy buffer=$o-buffer-0.eval.jsonl" "HyPER, policy buffer=$o-buffer-1.eval.jsonl" "HyPER, policy buffer=$o-buffer-2.eval.jsonl" \
     "HyPER, single steps=$o-one-step-0.eval.jsonl" "HyPER, single steps=$o-one-step-1.eval.jsonl" "HyPER, single steps=$o-one-step-2.eval.jsonl" \
     "hype=$begun/hype.jsonl" "mm=$begun/mm.jsonl"
+a=half-cheetah
+draw half-cheetah $y/$a.svg "hyper=$y/$a-small-0.eval.jsonl" "hyper=$y/$a-small-1.eval.jsonl" "hyper=$y/$a-small-2.eval.jsonl" \
+    "hype=$a/hype.eval.jsonl" "mm=$a/mm.eval.jsonl"
 b=$y/hopper-mbpo
 draw hopper $b.svg "one step=$b-real-0.eval.jsonl" "eight steps=$b-eight-0.eval.jsonl" "eight steps, seed 1=$b-eight-1.eval.jsonl" \
     "one step, perfect=$b-perfect-0.eval.jsonl" "eight steps, perfect=$b-perfect-eight-0.eval.jsonl"
