@@ -77,13 +77,8 @@ fn parts(config: &RunConfig, sizes: Sizes) -> Vec<(&'static str, f64)> {
         add("its episodes (reward.rollout_episodes)", reward.rollout_episodes as f64 * (horizon * pair) as f64);
     }
     if let Some(ppo) = &config.ppo {
-        let networks = Perceptrons::of(observation, &ppo.hidden, 2 * action, 1).and(Perceptrons::of(
-            observation,
-            &ppo.hidden,
-            1,
-            1,
-        ));
-        let rollout = ppo.rollout_steps as f64;
+        let [policy, values] = [2 * action, 1].map(|outputs| Perceptrons::of(observation, &ppo.hidden, outputs, 1));
+        let (networks, rollout) = (policy.and(values), ppo.rollout_steps as f64);
         add("the policy's learner (ppo.hidden, rollout_steps)", networks.numbers(rollout / ppo.minibatches as f64));
         add("its rollout (ppo.rollout_steps)", row * rollout);
     }

@@ -36,7 +36,7 @@ const OPTIONAL: [&str; 22] = [
 const TABLES: [&str; 3] = ["reward", "sac", "world_model"];
 
 /// Keys that the command line sets.
-const RESERVED: [&str; 4] = ["method", "task", "preset", "seeds"];
+pub(super) const RESERVED: [&str; 4] = ["method", "task", "preset", "seeds"];
 
 /// Takes out of `preset` what it may leave out.
 pub(super) fn drop_optional(preset: &mut Table) {

@@ -109,26 +109,7 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
         warnings
             .extend(keys::idle("demos_limit", config).map(|why| format!("--demos-limit has no effect here: {why}")));
     }
-    let explores = if config.ppo.is_some() || config.method == "bc" { 0 } else { config.rhythm().exploration_steps };
-    if explores >= config.env_steps {
-        warnings
-            .push(format!("nothing is learned: all {} steps are random exploration ({explores})", config.env_steps));
-    } else if let (Some(model), Some(imagination)) = (&config.world_model, &config.imagination) {
-        let first = explores.saturating_add(model.fit_every);
-        let Lengths(_, _, least, most) = imagination.lengths;
-        let kept = imagination.capacity(model.fit_every, least.max(most));
-        if first >= config.env_steps {
-            warnings.push(format!(
-                "nothing is learned: imagination begins after {first} steps (exploration and world_model.fit_every), the run ends after {}",
-                config.env_steps
-            ));
-        } else if kept < config.rhythm().batch_size as u64 {
-            warnings.push(format!(
-                "nothing is learned: of at most {kept} imagined steps no batch of {} is drawn (imagination.starts_per_step)",
-                config.rhythm().batch_size
-            ));
-        }
-    }
+    warnings.extend(why_nothing_is_learned(config).map(|why| format!("nothing is learned: {why}")));
     if config.imagination.as_ref().is_some_and(|imagination| imagination.dynamics == Imagines::Simulator) {
         warnings
             .push("imagined steps are the simulator's: real ones, which nobody counts (imagination.dynamics)".into());
@@ -144,6 +125,25 @@ pub fn idle_settings(overrides: &Overrides, config: &RunConfig) -> Result<Vec<St
     Ok(warnings)
 }
 
+/// Why a run ends before its policy's first gradient step, where it does.
+fn why_nothing_is_learned(config: &RunConfig) -> Option<String> {
+    let (steps, batch) = (config.env_steps, config.rhythm().batch_size);
+    let explores = if config.ppo.is_some() || config.method == "bc" { 0 } else { config.rhythm().exploration_steps };
+    if explores >= steps {
+        return Some(format!("all {steps} steps are random exploration ({explores})"));
+    }
+    let (model, imagination) = (config.world_model.as_ref()?, config.imagination.as_ref()?);
+    let first = explores.saturating_add(model.fit_every);
+    if first >= steps {
+        let of = "exploration and world_model.fit_every";
+        return Some(format!("imagination begins after {first} steps ({of}), the run ends after {steps}"));
+    }
+    let Lengths(_, _, least, most) = imagination.lengths;
+    let kept = imagination.capacity(model.fit_every, least.max(most));
+    (kept < batch as u64)
+        .then(|| format!("of at most {kept} imagined steps no batch of {batch} is drawn (imagination.starts_per_step)"))
+}
+
 /// What a run's own `config.toml` says that the command line says too.
 #[derive(Default)]
 struct OfRun {
@@ -155,9 +155,9 @@ struct OfRun {
 
 /// Takes the keys of the command line out of a run's `config.toml`; they must not contradict it.
 fn take_reserved(layer: &mut Table, path: &Path, command: [(&str, Option<&str>); 3]) -> Result<OfRun> {
-    let mut found = OfRun { is_whole: layer.contains_key("seeds"), ..OfRun::default() };
+    let is_whole = keys::RESERVED.iter().all(|key| layer.contains_key(*key));
+    let mut found = OfRun { is_whole, ..OfRun::default() };
     for (key, asked) in command {
-        found.is_whole &= layer.contains_key(key);
         let Some(value) = layer.remove(key) else { continue };
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if let Some(asked) = asked.filter(|asked| *asked != value) {

@@ -10,6 +10,12 @@ pub(super) enum Elements {
     Int(Vec<i64>),
 }
 
+/// Whether `factors`, a shape and what an element takes, multiply to at most `most`.
+pub(super) fn is_within(factors: impl IntoIterator<Item = usize>, most: u64) -> bool {
+    let product = factors.into_iter().try_fold(1_u64, |product, factor| product.checked_mul(factor as u64));
+    product.is_some_and(|product| product <= most)
+}
+
 /// A named array of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Array {

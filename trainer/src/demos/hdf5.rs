@@ -2,7 +2,7 @@
 //!
 //! Damaged files end in an error, even where the library would panic or believe a size that the file cannot hold.
 
-use super::array::{Array, Elements};
+use super::array::{Array, Elements, is_within};
 use crate::error::{Error, Result};
 use rust_hdf5::types::HBool;
 use rust_hdf5::{DatatypeMessage, H5Dataset, H5File, Hdf5Error};
@@ -89,17 +89,14 @@ impl Reader {
 
     /// Refuses a size that cannot be true before anything is allocated for it.
     fn check_size(&self, handle: &H5Dataset, shape: &[usize]) -> rust_hdf5::Result<()> {
-        let declared = shape
-            .iter()
-            .chain([&handle.element_size()])
-            .try_fold(1_u64, |product, factor| product.checked_mul(*factor as u64));
-        match declared {
-            Some(bytes) if bytes <= self.bytes.saturating_mul(LARGEST_COMPRESSION) => Ok(()),
-            _ => Err(Hdf5Error::InvalidState(format!(
-                "it declares the shape {shape:?}, more than a file of {} bytes can hold",
-                self.bytes
-            ))),
+        let declared = shape.iter().copied().chain([handle.element_size()]);
+        if is_within(declared, self.bytes.saturating_mul(LARGEST_COMPRESSION)) {
+            return Ok(());
         }
+        Err(Hdf5Error::InvalidState(format!(
+            "it declares the shape {shape:?}, more than a file of {} bytes can hold",
+            self.bytes
+        )))
     }
 
     /// A dataset of one text, as D4RL stores its metadata.

@@ -1,7 +1,7 @@
 //! NumPy archives with the keys of the published demonstrations.
 
 use super::PhysicsStates;
-use super::array::{Array, Elements};
+use super::array::{Array, Elements, is_within};
 use super::assemble::Columns;
 use crate::error::{Error, Result};
 use ndarray::{ArrayD, CowArray, IxDyn};
@@ -45,13 +45,13 @@ const KEYS: [&str; 9] =
 fn check_size(bytes: &[u8], name: &str) -> Result<()> {
     // A header that cannot be read is told of where the array is.
     let Ok(Header { shape, .. }) = Header::from_reader(&mut &*bytes) else { return Ok(()) };
-    match shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length)) {
-        Some(elements) if elements <= bytes.len() => Ok(()),
-        _ => Err(Error::data(format!("{name} is damaged"))
-            .expected(format!("a shape that {} bytes can hold", bytes.len()))
-            .found(format!("{shape:?}"))
-            .hint("download or record the file again")),
+    if is_within(shape.iter().copied(), bytes.len() as u64) {
+        return Ok(());
     }
+    Err(Error::data(format!("{name} is damaged"))
+        .expected(format!("a shape that {} bytes can hold", bytes.len()))
+        .found(format!("{shape:?}"))
+        .hint("download or record the file again"))
 }
 
 type Typed<T> = Result<(Vec<usize>, Vec<T>), ReadNpyError>;
